@@ -1,0 +1,809 @@
+# Owner(s): ["module: dynamo"]
+"""
+Does every graph that torch.compile hands to Inductor leave an `fx_graph_runnable`
+artifact that keeps its promise: a Python script that rebuilds the graph and runs it,
+with nothing of the original program at hand?
+
+Each test compiles a function, takes the artifacts from the structured trace, and runs
+each of them in a fresh Python process.
+"""
+
+import ast
+import atexit
+import contextlib
+import functools
+import logging
+import logging.handlers
+import os
+import re
+import shlex
+import shutil
+import signal
+import site
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import unittest
+from pathlib import Path
+from unittest import mock
+
+# So that helpers is found however this file was: as a script, a module, or a path.
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from helpers import (  # noqa: E402
+    ACCELERATOR,
+    HAS_TRITON,
+    requires_distributed,
+    requires_triton,
+    skip_if_compile_disabled,
+    skip_in_fbcode,
+)
+
+import torch  # noqa: E402
+import torch.distributed as dist  # noqa: E402
+
+
+# Triton kernels: at module level, since torch.compile looks them up by name.
+
+if HAS_TRITON:
+    import triton
+    import triton.language as tl
+
+    def zero_output(args, *unused, **also_unused):
+        """Fill out_ptr with zeros; fits the hooks of triton.Config and triton.autotune."""
+        args["out_ptr"].zero_()
+
+    @triton.jit
+    def add_kernel(x_ptr, y_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"):
+        offsets = tl.program_id(axis=0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+        mask = offsets < n_elements
+        x = tl.load(x_ptr + offsets, mask=mask)
+        y = tl.load(y_ptr + offsets, mask=mask)
+        tl.atomic_add(out_ptr + offsets, x + y, mask=mask)
+
+    @triton.autotune(
+        configs=[
+            triton.Config(
+                {"BLOCK_SIZE": 1024}, num_warps=4, num_stages=2, pre_hook=zero_output
+            )
+        ],
+        key=["n_elements"],
+        pre_hook=zero_output,
+        post_hook=zero_output,
+    )
+    @triton.jit
+    def add_kernel_autotune(
+        x_ptr, y_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"
+    ):
+        offsets = tl.program_id(axis=0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
+        mask = offsets < n_elements
+        x = tl.load(x_ptr + offsets, mask=mask)
+        y = tl.load(y_ptr + offsets, mask=mask)
+        tl.atomic_add(out_ptr + offsets, x + y, mask=mask)
+
+
+# Capture: torch logs each artifact as one record of its structured trace.
+
+trace_log = logging.getLogger("torch.__trace")
+
+
+class FxGraphRunnableArtifactFilter(logging.Filter):
+    """Lets through the records of the trace that are `fx_graph_runnable` artifacts."""
+
+    def filter(self, record):
+        artifact = getattr(record, "metadata", {}).get("artifact") or {}
+        return artifact.get("name") == "fx_graph_runnable"
+
+
+class StructuredTracePayloadFormatter(logging.Formatter):
+    """Formats a record of the trace as its payload alone: here, the script."""
+
+    def format(self, record):
+        return record.payload
+
+
+# Verdict: run one artifact in a fresh process.
+
+
+@functools.cache
+def run_folder():
+    """Return the folder (a Path) for all that this process and its children write; it is gone at exit."""
+    # Inductor cannot build C++ where the path has a space in it.
+    parents = [
+        path for path in (tempfile.gettempdir(), "/tmp") if not re.search(r"\s", path)
+    ]
+    folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=parents[0])
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
+
+
+def time_limit():
+    """
+    Return how many seconds an artifact may take: FX_GRAPH_RUNNABLE_TIMEOUT, or 300.
+    Raises ValueError if that is no positive number.
+    """
+    text = os.environ.get("FX_GRAPH_RUNNABLE_TIMEOUT", "300")
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < threading.TIMEOUT_MAX:
+            return float(text)
+    raise ValueError(
+        f"FX_GRAPH_RUNNABLE_TIMEOUT={text!r}: give a number of seconds, such as 300"
+    )
+
+
+def child_python_path():
+    """Return the PYTHONPATH that lets a child import the very torch that is tested, wherever the child runs."""
+    paths = [
+        os.path.abspath(path)
+        for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+        if path
+    ]
+    torch_root = str(Path(torch.__file__).absolute().parents[1])
+    if torch_root not in [*site.getsitepackages(), site.getusersitepackages(), *paths]:
+        paths.insert(
+            0, torch_root
+        )  # found through the working directory: a fork built in place
+    return os.pathsep.join(paths)
+
+
+def end_of(path):
+    """Return the last 8000 bytes of a file as text, whatever they are."""
+    with open(path, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(0, size - 8000))
+        text = file.read().decode(errors="backslashreplace").rstrip()
+    return f"(the last 8000 of {size} bytes)\n{text}" if size > 8000 else text
+
+
+def what_is_wrong(script, code):
+    """Return what is wrong with a script that ended with this exit code (None: it did not end), or None."""
+    if code is None:
+        end = f"did not end within {time_limit():g} s (FX_GRAPH_RUNNABLE_TIMEOUT)"
+    elif code < 0:
+        name = {s.value: s.name for s in signal.Signals}.get(-code, f"signal {-code}")
+        end = f"was killed by {name}"
+    else:
+        end = f"exited with code {code}"
+    try:
+        nodes = list(ast.walk(ast.parse(script)))
+    except (SyntaxError, ValueError) as error:  # ValueError: a null byte
+        return f"is no Python ({error}) and {end}"
+    if not any(isinstance(n, ast.FunctionDef) and n.name == "forward" for n in nodes):
+        return f"has no forward, so that it rebuilds no graph, and {end}"
+    return end if code != 0 else None
+
+
+def run_artifact(script, name):
+    """
+    Run one artifact, in a fresh Python process and a folder of its own.
+
+    Takes the script, and the name under which it is kept if FX_GRAPH_RUNNABLE_KEEP asks
+    for it or if it fails. Raises AssertionError unless it is an artifact and exits 0
+    within the time limit.
+    """
+    keep = os.environ.get("FX_GRAPH_RUNNABLE_KEEP")
+    with tempfile.TemporaryDirectory(
+        dir=run_folder(), ignore_cleanup_errors=True
+    ) as folder:
+        folder = Path(folder)
+        path = folder / f"{name}.py"
+        path.write_text(script, encoding="utf-8", errors="backslashreplace")
+        python_path = child_python_path()
+        environ = {
+            **os.environ,
+            "PYTHONPATH": python_path,
+            "TORCH_TRACE": str(folder / "trace"),
+        }
+        with (
+            open(folder / "stdout", "wb") as stdout,
+            open(folder / "stderr", "wb") as stderr,
+        ):
+            child = subprocess.Popen(
+                [sys.executable, path],
+                cwd=folder,
+                env=environ,
+                stdin=subprocess.DEVNULL,
+                stdout=stdout,
+                stderr=stderr,
+                start_new_session=True,
+            )
+            try:
+                code = child.wait(time_limit())
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                # Its compile workers, and whatever else it started, end with it.
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                child.wait()
+
+        problem = what_is_wrong(script, code)
+        if problem and not keep:
+            keep = tempfile.mkdtemp(
+                prefix="fx_graph_runnable_failed_", dir=run_folder().parent
+            )
+        if keep:
+            path = shutil.copy(path, os.path.abspath(keep))
+        if problem:
+            again = [f"PYTHONPATH={python_path}"] * bool(python_path) + [
+                sys.executable,
+                path,
+            ]
+            raise AssertionError(
+                f"the artifact {problem}\n"
+                f"---- its stdout\n{end_of(folder / 'stdout')}\n"
+                f"---- its stderr\n{end_of(folder / 'stderr')}\n"
+                f"---- kept as {path}; to run it again:\n{shlex.join(again)}"
+            )
+
+
+# The test case: wires the capture, keeps what torch does inside the test, and judges.
+
+
+def this_share():
+    """
+    Return (index, total): which share of the tests this process runs, (0, 1) for all of them.
+
+    Reads the variables of Bazel's test sharding. Raises ValueError if they are no share.
+    """
+    total = os.environ.get("TEST_TOTAL_SHARDS", "1")
+    index = os.environ.get("TEST_SHARD_INDEX", "0")
+    if total.isdecimal() and index.isdecimal() and int(index) < int(total):
+        return int(index), int(total)
+    raise ValueError(
+        f"TEST_SHARD_INDEX={index!r}, TEST_TOTAL_SHARDS={total!r}: "
+        "give an index from 0 to total - 1"
+    )
+
+
+@functools.cache
+def all_tests():
+    """Return the place of each test of this module, by (class name, method name); with -k, of those it picks."""
+    cases = [
+        c
+        for c in globals().values()
+        if isinstance(c, type) and issubclass(c, unittest.TestCase)
+    ]
+    names = unittest.defaultTestLoader.getTestCaseNames
+    return {
+        test: i
+        for i, test in enumerate((c.__name__, n) for c in cases for n in names(c))
+    }
+
+
+def setUpModule():
+    time_limit()
+    this_share()
+    if status := os.environ.get("TEST_SHARD_STATUS_FILE"):
+        Path(status).touch()
+    if keep := os.environ.get("FX_GRAPH_RUNNABLE_KEEP"):
+        os.makedirs(keep, exist_ok=True)
+
+
+@contextlib.contextmanager
+def torch_at_home(folder):
+    """
+    Make torch log an artifact for every compile, remember nothing of other tests, and write nothing elsewhere.
+
+    Takes the folder for what it writes while tracing. All that is private to torch is
+    here: none of it has a public way.
+    """
+    import torch._dynamo.config as dynamo_config
+    import torch._functorch.config as functorch_config
+    import torch._inductor.config as inductor_config
+    from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
+    from torch._logging.structured import INTERN_TABLE
+
+    def reset():
+        torch.compiler.reset()
+        kernel_side_table.reset_table()  # written into each artifact, whole
+        INTERN_TABLE.clear()
+
+    with (
+        # A hit in a graph cache replays the artifact of an earlier compile, or logs none.
+        functorch_config.patch(
+            enable_autograd_cache=False, enable_remote_autograd_cache=False
+        ),
+        inductor_config.patch(
+            {
+                "fx_graph_cache": False,
+                "fx_graph_remote_cache": False,
+                "trace.enabled": False,  # on if TORCH_COMPILE_DEBUG was set when torch was imported
+                # Else each process builds C++ to probe the CPU, which no artifact depends on.
+                "cpp.vec_isa_ok": False,
+            }
+        ),
+        dynamo_config.patch(debug_dir_root=folder),
+    ):
+        reset()
+        try:
+            yield
+        finally:
+            reset()
+
+
+@contextlib.contextmanager
+def quiet():
+    """Hide what this process prints, its C++ included; an exception on the way out takes it along as a note."""
+    with tempfile.TemporaryFile(dir=run_folder()) as file:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        originals = os.dup(1), os.dup(2)
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        failure = None
+        try:
+            yield
+        except Exception as error:
+            failure = error
+            raise
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for fd, original in enumerate(originals, start=1):
+                os.dup2(original, fd)
+                os.close(original)
+            file.seek(0)
+            printed = file.read().decode(errors="backslashreplace")
+            if printed and failure and not isinstance(failure, unittest.SkipTest):
+                note = getattr(
+                    failure, "add_note", sys.stderr.write
+                )  # Python 3.10 has no notes
+                note(f"---- printed by the test itself\n{printed}")
+
+
+@skip_in_fbcode
+class ArtifactTestCase(unittest.TestCase):
+    """Captures the artifacts of what a test compiles, for `_exec_and_verify_payload` to judge."""
+
+    def setUp(self):
+        self.wiring = wiring = contextlib.ExitStack()
+        self.addCleanup(wiring.close)  # where setUp fails
+        folder = wiring.enter_context(
+            tempfile.TemporaryDirectory(dir=run_folder(), ignore_cleanup_errors=True)
+        )
+
+        # torch copies its variables into each artifact, where they win over the child's
+        # environment: what would send a child's output elsewhere must not be there.
+        wiring.enter_context(mock.patch.dict(os.environ))
+        for name in (
+            "TRACE",
+            "DTRACE",
+            "LOGS",
+            "LOGS_OUT",
+            "COMPILE_DEBUG",
+            "COMPILE_DEBUG_DIR",
+        ):
+            os.environ.pop(f"TORCH_{name}", None)
+        # Keyed by content, so that what is built once serves all tests and their children:
+        # C++ in the one, and Inductor's precompiled headers in the folder for temporary files.
+        cache = os.path.abspath(
+            os.environ.get("TORCHINDUCTOR_CACHE_DIR") or run_folder() / "inductor"
+        )
+        os.makedirs(cache, exist_ok=True)
+        os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TMPDIR=cache)
+        wiring.enter_context(mock.patch.object(tempfile, "tempdir", cache))
+        os.environ.setdefault("TRITON_CACHE_DIR", os.path.join(cache, "triton"))
+        with quiet():
+            wiring.enter_context(torch_at_home(folder))
+
+        self.handler = logging.handlers.BufferingHandler(capacity=sys.maxsize)
+        self.handler.addFilter(FxGraphRunnableArtifactFilter())
+        self.handler.setFormatter(StructuredTracePayloadFormatter())
+        # Alone, since torch's own handler would put the test into a trace of the user's.
+        wiring.enter_context(mock.patch.object(trace_log, "handlers", [self.handler]))
+        wiring.callback(trace_log.setLevel, trace_log.level)
+        trace_log.setLevel(logging.DEBUG)
+
+    def tearDown(self):
+        self.wiring.close()
+
+    def run(self, result=None):
+        index, total = this_share()
+        place = all_tests().get((type(self).__name__, self._testMethodName), index)
+        if place % total != index:
+            return result
+        try:
+            return super().run(result)
+        except KeyboardInterrupt:
+            self.doCleanups()  # unittest leaves an interrupted test as it is
+            raise
+
+    def _callTestMethod(self, method):
+        # Inside setUp and tearDown, and before unittest itself prints what came out.
+        with quiet():
+            method()
+
+    def _exec_and_verify_payload(self, artifacts=1):
+        """Run what was captured, each artifact by itself; the test fails unless there are this many, all good."""
+        scripts = [self.handler.format(record) for record in self.handler.buffer]
+        self.assertEqual(
+            len(scripts), artifacts, "the number of artifacts that torch logged"
+        )
+        test = ".".join(
+            self.id().split(".")[-2:]
+        )  # FxGraphRunnableTest.test_basic_tensor_add
+        for number, script in enumerate(scripts, start=1):
+            run_artifact(script, f"{test}.{number}")
+
+
+class ToyModel(torch.nn.Module):
+    """Two linear layers with relu and dropout between them: (batch, input_size) -> (batch, output_size)."""
+
+    def __init__(self, input_size=10, hidden_size=20, output_size=5):
+        super().__init__()
+        self.linear1 = torch.nn.Linear(input_size, hidden_size)
+        self.relu = torch.nn.ReLU()
+        self.dropout = torch.nn.Dropout(0.1)
+        self.linear2 = torch.nn.Linear(hidden_size, output_size)
+
+    def forward(self, x):
+        return self.linear2(self.dropout(self.relu(self.linear1(x))))
+
+
+@contextlib.contextmanager
+def fake_process_group(world_size=2):
+    """Be rank 0 of a group that does not communicate. Gone in the end: an artifact has to bring its own."""
+    try:
+        from torch.testing._internal.distributed.fake_pg import FakeStore
+    except ImportError as error:
+        raise unittest.SkipTest(
+            f"this torch has no fake process group: {error}"
+        ) from None
+    dist.init_process_group(
+        backend="fake", rank=0, world_size=world_size, store=FakeStore()
+    )
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+@skip_if_compile_disabled
+class FxGraphRunnableTest(ArtifactTestCase):
+    """The documented tests: the graphs that PyTorch's own test of these artifacts compiles."""
+
+    # basic graphs
+
+    def test_basic_tensor_add(self):
+        torch.compile(lambda x: x + 1)(torch.randn(4))
+        self._exec_and_verify_payload()
+
+    def test_scalar_multiply(self):
+        torch.compile(lambda x: x * 2)(torch.randn(5))
+        self._exec_and_verify_payload()
+
+    def test_two_inputs_matmul(self):
+        torch.compile(lambda a, b: torch.relu(a @ b))(
+            torch.randn(2, 3), torch.randn(3, 4)
+        )
+        self._exec_and_verify_payload()
+
+    # dynamic shapes
+
+    def test_dynamic_shapes_run(self):
+        x = torch.randn(10, 12)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch._dynamo.mark_dynamic(x, 1)
+        torch.compile(lambda x: torch.relu(x @ x.transpose(0, 1)))(x)
+        self._exec_and_verify_payload()
+
+    def test_broadcast_add_dynamic(self):
+        x, y = torch.randn(5, 1), torch.randn(1, 8)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch._dynamo.mark_dynamic(y, 1)
+        torch.compile(lambda x, y: x + y * 2)(x, y)
+        self._exec_and_verify_payload()
+
+    def test_dynamic_expression(self):
+        # Once defined a symbol by an expression, "s27*s53**2 = 36": pytorch/pytorch#166529.
+        def pool(x):
+            return (
+                torch.ops.aten._adaptive_avg_pool2d(x, (6, 6)),
+                torch.ops.aten._adaptive_avg_pool2d(x + 1, (2, 5)),
+            )
+
+        with torch._dynamo.config.patch(assume_static_by_default=False):
+            torch.compile(pool)(torch.randn(2, 4, 16, 16))
+        self._exec_and_verify_payload()
+
+    # modules
+
+    def test_toy_model_basic(self):
+        torch.compile(ToyModel(input_size=8, hidden_size=16, output_size=4).eval())(
+            torch.randn(3, 8)
+        )
+        self._exec_and_verify_payload()
+
+    def test_toy_model_batch_processing(self):
+        torch.compile(ToyModel(input_size=12, hidden_size=24, output_size=6).eval())(
+            torch.randn(16, 12)
+        )
+        self._exec_and_verify_payload()
+
+    def test_toy_model_dynamic_batch(self):
+        x = torch.randn(7, 10)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch.compile(ToyModel(input_size=10, hidden_size=20, output_size=5).eval())(x)
+        # The backward saves a symbolic size, for which AOTAutograd compiles it at once.
+        self._exec_and_verify_payload(artifacts=2)
+
+    # collectives
+
+    @requires_distributed
+    def test_all_reduce_collective(self):
+        def f(x):
+            dist.all_reduce(x)
+            return x * 2
+
+        with fake_process_group():
+            torch.compile(f)(torch.randn(4, 4))
+        self._exec_and_verify_payload()
+
+    @requires_distributed
+    def test_all_gather_collective(self):
+        def f(x):
+            gathered = [torch.empty_like(x), torch.empty_like(x)]
+            dist.all_gather(gathered, x)
+            return gathered[0] + gathered[1]
+
+        with fake_process_group():
+            torch.compile(f)(torch.randn(3, 3))
+        self._exec_and_verify_payload()
+
+    @requires_distributed
+    def test_broadcast_collective(self):
+        def f(x):
+            dist.broadcast(x, src=0)
+            return x.sum()
+
+        with fake_process_group():
+            torch.compile(f)(torch.randn(5, 5))
+        self._exec_and_verify_payload()
+
+    @requires_distributed
+    def test_reduce_scatter_collective(self):
+        def f(x):
+            output = torch.empty_like(x)
+            dist.reduce_scatter(output, [x, x.clone()])
+            return output
+
+        with fake_process_group():
+            torch.compile(f)(torch.randn(4, 4))
+        self._exec_and_verify_payload()
+
+    @requires_distributed
+    def test_dtensor_compile_redistribute(self):
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.tensor import DTensor, Replicate, Shard
+
+        with fake_process_group():
+            mesh = init_device_mesh("cpu", (2,))
+
+            def f(x, y):
+                x = DTensor.from_local(x.view(2, 4), mesh, [Shard(0)], run_check=False)
+                y = DTensor.from_local(y.view(4, 2), mesh, [Shard(1)], run_check=False)
+                return (x @ y).redistribute(mesh, [Replicate()]).to_local()
+
+            x, y = (torch.arange(8, dtype=torch.float32) for _ in range(2))
+            torch.compile(f)(x, y)
+        self._exec_and_verify_payload()
+
+    # configs
+
+    def test_metrics_context(self):
+        # Once died with "Cannot add inductor_provenance outside of a MetricsContext": pytorch/pytorch#166432.
+        with torch._inductor.config.patch(
+            {"trace.enabled": True, "trace.provenance_tracking_level": 1}
+        ):
+            torch.compile(lambda x: x * 2 + 1)(torch.randn(4, 4))
+        self._exec_and_verify_payload()
+
+    # Triton kernels
+
+    @requires_triton
+    def test_user_defined_triton_kernel(self):
+        def f(x, y):
+            out = torch.ones_like(x)
+            n_elements = out.numel()
+            add_kernel[(n_elements,)](x, y, out, n_elements, BLOCK_SIZE=4)
+            return out
+
+        x, y = (
+            torch.ones(4096, device=ACCELERATOR, dtype=torch.float16) for _ in range(2)
+        )
+        torch.compile(f)(x, y)
+        self._exec_and_verify_payload()
+
+    @requires_triton
+    def test_user_defined_triton_kernel_autotune(self):
+        def f(x, y):
+            out = torch.ones_like(x)
+            n_elements = out.numel()
+
+            def grid(meta):
+                return (triton.cdiv(n_elements, meta["BLOCK_SIZE"]),)
+
+            add_kernel_autotune[grid](x, y, out, n_elements)
+            return out
+
+        x, y = (
+            torch.ones(4096, device=ACCELERATOR, dtype=torch.float16) for _ in range(2)
+        )
+        # Hooks of a kernel are arbitrary code, which Dynamo refuses unless told to ignore it.
+        with torch._inductor.config.patch(
+            unsafe_ignore_unsupported_triton_autotune_args=True
+        ):
+            torch.compile(f)(x, y)
+        self._exec_and_verify_payload()
+
+
+class HarnessTest(ArtifactTestCase):
+    """The harness itself, on scripts written by hand: what it must catch, say and clean up."""
+
+    GOOD = "def forward(): pass\n"
+
+    def setUp(self):
+        super().setUp()
+        self.kept = tempfile.mkdtemp(dir=run_folder())
+        self.addCleanup(shutil.rmtree, self.kept)
+        os.environ["FX_GRAPH_RUNNABLE_KEEP"] = self.kept
+
+    def log(self, script, name="fx_graph_runnable"):
+        """Log a script the way torch logs an artifact."""
+        metadata = {"artifact": {"name": name, "encoding": "string"}}
+        trace_log.debug("", extra={"metadata": metadata, "payload": script})
+
+    def failure(self, *scripts):
+        """Log these artifacts, expect that they fail the test, and return the message."""
+        for script in scripts:
+            self.log(script)
+        with self.assertRaises(self.failureException) as caught:
+            self._exec_and_verify_payload(artifacts=len(scripts))
+        return str(caught.exception)
+
+    def test_exit_code(self):
+        message = self.failure(
+            self.GOOD
+            + "import sys; print('to', 'stdout'); print('to', 'stderr', file=sys.stderr); sys.exit(3)"
+        )
+        self.assertIn("exited with code 3", message)
+        self.assertRegex(
+            message, "(?s)its stdout\nto stdout\n.*its stderr\nto stderr\n"
+        )
+        again = shlex.split(message.splitlines()[-1])
+        self.assertEqual(
+            again[-1], os.path.join(self.kept, "HarnessTest.test_exit_code.1.py")
+        )
+        again = again if "=" not in again[0] else ["env", *again]
+        self.assertEqual(
+            subprocess.run(again, check=False, capture_output=True).returncode, 3
+        )
+
+    def test_signal(self):
+        message = self.failure(
+            self.GOOD + "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
+        )
+        self.assertIn("was killed by SIGTERM", message)
+
+    def test_time_limit(self):
+        os.environ["FX_GRAPH_RUNNABLE_TIMEOUT"] = "1.5"
+        fifo = os.path.join(self.kept, "fifo")
+        os.mkfifo(fifo)
+        reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        message = self.failure(
+            self.GOOD
+            + textwrap.dedent(f"""
+            import os, subprocess, time
+            writer = os.open({fifo!r}, os.O_WRONLY)
+            subprocess.Popen(["sleep", "600"], pass_fds=[writer])
+            os.write(writer, b"started")
+            time.sleep(600)
+            """)
+        )
+        self.assertIn("did not end within 1.5 s (FX_GRAPH_RUNNABLE_TIMEOUT)", message)
+        self.assertEqual(os.read(reader, 100), b"started")
+        os.set_blocking(reader, True)
+        self.assertEqual(
+            os.read(reader, 100), b""
+        )  # the end: nobody holds the other side any more
+
+    def test_output_that_is_no_text(self):
+        message = self.failure(
+            self.GOOD
+            + r"import sys; sys.stdout.buffer.write(b'a\xff\xfeb\0' * 2000); sys.exit(1)"
+        )
+        self.assertIn(r"a\xff\xfeb", message)
+        self.assertIn("the last 8000 of 10000 bytes", message)
+
+    def test_no_python(self):
+        message = self.failure(self.GOOD + "mod = <lambda>()")
+        self.assertRegex(
+            message,
+            r"is no Python \(invalid syntax .*line 2\)\) and exited with code 1",
+        )
+
+    def test_no_forward(self):
+        self.assertIn("has no forward", self.failure("print('Hello')"))
+
+    def test_one_bad_artifact_of_two(self):
+        self.assertIn(
+            "exited with code 1",
+            self.failure(self.GOOD, self.GOOD + "raise SystemExit(1)"),
+        )
+
+    def test_number_of_artifacts(self):
+        with self.assertRaisesRegex(
+            self.failureException, "0 != 1 : the number of artifacts"
+        ):
+            self._exec_and_verify_payload()
+        self.log(self.GOOD)
+        self.log(self.GOOD)
+        with self.assertRaisesRegex(
+            self.failureException, "2 != 1 : the number of artifacts"
+        ):
+            self._exec_and_verify_payload()
+
+    def test_other_records_are_no_artifacts(self):
+        self.log("payload", name="before_post_grad_graph")
+        trace_log.debug("", extra={"metadata": {"chromium_event": {}}, "payload": "{}"})
+        trace_log.debug("not from torch")
+        self.log(self.GOOD)
+        self._exec_and_verify_payload()
+        self.assertEqual(
+            os.listdir(self.kept),
+            ["HarnessTest.test_other_records_are_no_artifacts.1.py"],
+        )
+
+    def test_child_imports_the_torch_that_is_tested(self):
+        script = "import importlib.util; print(importlib.util.find_spec('torch').origin); raise SystemExit(1)"
+        self.assertIn(
+            f"its stdout\n{os.path.abspath(torch.__file__)}\n",
+            self.failure(self.GOOD + script),
+        )
+
+    def test_wrong_time_limit(self):
+        for wrong in ("soon", "0", "-1", "inf", "nan", ""):
+            os.environ["FX_GRAPH_RUNNABLE_TIMEOUT"] = wrong
+            with self.assertRaisesRegex(
+                ValueError, "FX_GRAPH_RUNNABLE_TIMEOUT=.*give a number of seconds"
+            ):
+                time_limit()
+
+    def test_nothing_of_a_test_stays(self):
+        def state():
+            """All that a test changes."""
+            configs = (
+                torch._dynamo.config,
+                torch._inductor.config,
+                torch._functorch.config,
+            )
+            return (
+                trace_log.level,
+                list(trace_log.handlers),
+                dict(os.environ),
+                tempfile.tempdir,
+                [config.get_config_copy() for config in configs],
+                os.listdir(run_folder()),
+            )
+
+        class Interrupted(ArtifactTestCase):
+            def test(self):
+                os.environ["TORCH_LOGS"] = "+dynamo"
+                raise KeyboardInterrupt
+
+        before = state()
+        case = Interrupted("test")
+        case.setUp()
+        self.assertNotEqual(state(), before)
+        case.tearDown()
+        self.assertEqual(state(), before)
+        with self.assertRaises(KeyboardInterrupt):
+            case.run()
+        self.assertEqual(state(), before)
+
+
+if __name__ == "__main__":
+    unittest.main()
