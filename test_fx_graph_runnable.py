@@ -11,7 +11,9 @@ each of them in a fresh Python process.
 import ast
 import atexit
 import contextlib
+import difflib
 import functools
+import json
 import logging
 import logging.handlers
 import os
@@ -83,36 +85,190 @@ if HAS_TRITON:
         tl.atomic_add(out_ptr + offsets, x + y, mask=mask)
 
 
-# Capture: torch logs each artifact as one record of its structured trace.
+# Capture: torch logs each artifact as a record of its structured trace, and right after
+# it, as before_post_grad_graph, the graph that the artifact is to rebuild.
 
 trace_log = logging.getLogger("torch.__trace")
+
+
+def artifact_name(record):
+    """Return the name of the artifact that a record of the trace is, or None."""
+    return (getattr(record, "metadata", {}).get("artifact") or {}).get("name")
 
 
 class FxGraphRunnableArtifactFilter(logging.Filter):
     """Lets through the records of the trace that are `fx_graph_runnable` artifacts."""
 
     def filter(self, record):
-        artifact = getattr(record, "metadata", {}).get("artifact") or {}
-        return artifact.get("name") == "fx_graph_runnable"
+        return artifact_name(record) == "fx_graph_runnable"
 
 
 class StructuredTracePayloadFormatter(logging.Formatter):
-    """Formats a record of the trace as its payload alone: here, the script."""
+    """Formats a record of the trace as its payload alone: the script, or the graph."""
 
     def format(self, record):
         return record.payload
 
 
-# Verdict: run one artifact in a fresh process.
+def with_graphs(records):
+    """Yield each artifact among the records, with the record of its graph or None."""
+    artifact = None
+    for record in records:
+        name = artifact_name(record)
+        if name == "before_post_grad_graph" and artifact:
+            yield artifact, record
+            artifact = None
+        elif name == "fx_graph_runnable":
+            if artifact:
+                yield artifact, None
+            artifact = record
+    if artifact:
+        yield artifact, None
+
+
+def read_trace(path):
+    """
+    Yield the records of a log that TORCH_TRACE wrote, with lineno, metadata and payload.
+
+    The format is that of TorchLogsFormatter in torch/_logging/_internal.py: a line
+    `V<date> <time> <pid> <file>:<line>] {json}`, then the lines of the payload, each
+    behind a tab.
+    """
+    record = None
+    with open(path, encoding="utf-8", errors="backslashreplace", newline="\n") as log:
+        for number, line in enumerate(log, start=1):
+            if line.startswith("\t"):
+                record.payload += line[1:]
+                continue
+            if record:
+                yield record
+            metadata = json.loads(line.partition("] ")[2])
+            record = logging.makeLogRecord(
+                {"lineno": number, "metadata": metadata, "payload": ""}
+            )
+    if record:
+        yield record
+
+
+# Faithfulness: two graphs are the same if they do the same, whatever their names are.
+
+
+def normal_type(text):
+    """Return a type as a graph prints it, "f32[s77, 3][3, 1]cpu", with stars for symbols."""
+
+    def normal_sizes(match):
+        sizes = ast.parse(match[0], mode="eval").body.elts
+        return str([s.value if isinstance(s, ast.Constant) else "*" for s in sizes])
+
+    text = re.sub(r"Sym\(.*\D.*\)", "Sym(*)", text)
+    return re.sub(r"\[[^\]]*\]", normal_sizes, text)
+
+
+def graph_lines(text):
+    """
+    Return the inputs and statements of a graph, each as a normal form and its own text.
+
+    Takes what torch.fx.GraphModule.print_readable returns. In the normal form, names
+    are replaced in the order of their first appearance, and what is symbolic is a star.
+    Left out are comments, `x = None`, and what is read out of another value but not
+    used: tracing a graph anew reads all outputs of an operator.
+    """
+    # The class of a lambda prints as "<lambda>".
+    tree = ast.parse(re.sub(r"(?m)^( *class )<(\w+)>", r"\1_\2", text))
+    source = text.split("\n")
+    lines = []
+
+    def add(module):
+        names = {}  # normal ones, by the graph's own; a fresh scope for each subgraph
+
+        class Renamer(ast.NodeTransformer):
+            def visit_Name(self, node):
+                return ast.Name(names.get(node.id, node.id))
+
+            def visit_Attribute(self, node):
+                own = ast.unparse(node)
+                if not own.startswith("self."):
+                    return self.generic_visit(node)
+                return ast.Name(names.setdefault(own, f"self.v{len(names)}"))
+
+        def normal(node):
+            return ast.unparse(Renamer().visit(node))
+
+        (forward,) = (n for n in module.body if isinstance(n, ast.FunctionDef))
+        nodes = [n for n in ast.walk(forward) if isinstance(n, ast.Name)]
+        used = {n.id for n in nodes if isinstance(n.ctx, ast.Load)}
+        for node in forward.args.args[1:]:
+            names[node.arg] = f"v{len(names)}"
+            kind = node.annotation.value if node.annotation else ""
+            lines.append(
+                (f"{names[node.arg]}: {normal_type(kind)}", f"{node.arg}: {kind}")
+            )
+        for node in forward.body:
+            own = source[node.lineno - 1].strip().split(";  ")[0]
+            if isinstance(node, ast.Return):
+                lines.append((normal(node), own))
+            elif not isinstance(node.value, ast.Constant):  # x = None
+                (target,) = getattr(node, "targets", None) or [node.target]
+                if target.id not in used and not isinstance(node.value, ast.Call):
+                    continue
+                kind = node.annotation.value if isinstance(node, ast.AnnAssign) else ""
+                value = normal(node.value)
+                names[target.id] = f"v{len(names)}"
+                lines.append(
+                    (f"{names[target.id]}: {normal_type(kind)} = {value}", own)
+                )
+        subgraphs = {n.name: n for n in module.body if isinstance(n, ast.ClassDef)}
+        for own in [
+            name.removeprefix("self.") for name in names if name[:5] == "self."
+        ]:
+            if own in subgraphs:
+                lines.append((f"class {names[f'self.{own}']}", f"class {own}"))
+                add(subgraphs[own])
+
+    add(tree.body[0])
+    return lines
+
+
+def difference(compiled, rebuilt):
+    """
+    Return the first 50 lines of how two graphs differ, "" if they are the same.
+
+    Takes both as torch.fx.GraphModule.print_readable returns them; returns a unified
+    diff of their own lines.
+    """
+    old, new = graph_lines(compiled), graph_lines(rebuilt)
+    normal_old, normal_new = [n for n, _ in old], [n for n, _ in new]
+    if normal_old == normal_new:
+        return ""
+    diff = ["--- compiled", "+++ rebuilt"]
+    matcher = difflib.SequenceMatcher(None, normal_old, normal_new, autojunk=False)
+    for group in matcher.get_grouped_opcodes(n=1):
+        diff.append(f"@@ -{group[0][1] + 1} +{group[0][3] + 1} @@")
+        for tag, i, j, k, m in group:
+            if tag == "equal":
+                diff += [f" {own}" for _, own in old[i:j]]
+            else:
+                diff += [f"-{own}" for _, own in old[i:j]]
+                diff += [f"+{own}" for _, own in new[k:m]]
+    return "\n".join(diff[:50])
+
+
+# Verdict: run one artifact in a fresh process, and compare the graph that it compiles.
+
+
+class BadArtifact(AssertionError):
+    """An artifact does not keep its promise; `path` is where its script is kept."""
+
+    def __init__(self, message, path):
+        super().__init__(message)
+        self.path = path
 
 
 @functools.cache
 def run_folder():
     """Return the folder (a Path) for all that this process and its children write; it is gone at exit."""
     # Inductor cannot build C++ where the path has a space in it.
-    parents = [
-        path for path in (tempfile.gettempdir(), "/tmp") if not re.search(r"\s", path)
-    ]
+    parents = [p for p in (tempfile.gettempdir(), "/tmp") if not re.search(r"\s", p)]
     folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=parents[0])
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -133,17 +289,14 @@ def time_limit():
 
 
 def child_python_path():
-    """Return the PYTHONPATH that lets a child import the very torch that is tested, wherever the child runs."""
-    paths = [
-        os.path.abspath(path)
-        for path in os.environ.get("PYTHONPATH", "").split(os.pathsep)
-        if path
-    ]
-    torch_root = str(Path(torch.__file__).absolute().parents[1])
-    if torch_root not in [*site.getsitepackages(), site.getusersitepackages(), *paths]:
+    """Return the PYTHONPATH with which a child, wherever it runs, imports the torch that is tested."""
+    paths = os.environ.get("PYTHONPATH", "").split(os.pathsep)
+    paths = [os.path.abspath(path) for path in paths if path]
+    root = str(Path(torch.__file__).absolute().parents[1])
+    if root not in [*site.getsitepackages(), site.getusersitepackages(), *paths]:
         paths.insert(
-            0, torch_root
-        )  # found through the working directory: a fork built in place
+            0, root
+        )  # a fork built in place, found through the working directory
     return os.pathsep.join(paths)
 
 
@@ -156,8 +309,44 @@ def end_of(path):
     return f"(the last 8000 of {size} bytes)\n{text}" if size > 8000 else text
 
 
-def what_is_wrong(script, code):
-    """Return what is wrong with a script that ended with this exit code (None: it did not end), or None."""
+def run_script(path, environ):
+    """
+    Run a script in a fresh Python process, in the folder that it lies in.
+
+    What it prints goes to the files stdout and stderr there. Returns its exit code, as
+    subprocess does, or None if it did not end within the time limit. Whatever it
+    started ends with it.
+    """
+    with (
+        open(path.with_name("stdout"), "wb") as stdout,
+        open(path.with_name("stderr"), "wb") as stderr,
+    ):
+        child = subprocess.Popen(
+            [sys.executable, path],
+            cwd=path.parent,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        try:
+            return child.wait(time_limit())
+        except subprocess.TimeoutExpired:
+            return None
+        finally:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(child.pid, signal.SIGKILL)  # compile workers, for one
+            child.wait()
+
+
+def what_is_wrong(script, code, compiled, rebuilt):
+    """
+    Return what is wrong with an artifact, or None.
+
+    Takes its script, its exit code (None: it did not end), the graph that was compiled
+    (None: torch did not log it), and the graphs that it compiled when it ran.
+    """
     if code is None:
         end = f"did not end within {time_limit():g} s (FX_GRAPH_RUNNABLE_TIMEOUT)"
     elif code < 0:
@@ -171,70 +360,55 @@ def what_is_wrong(script, code):
         return f"is no Python ({error}) and {end}"
     if not any(isinstance(n, ast.FunctionDef) and n.name == "forward" for n in nodes):
         return f"has no forward, so that it rebuilds no graph, and {end}"
-    return end if code != 0 else None
+    if code != 0:
+        return end
+    if compiled is None:
+        return None
+    if len(rebuilt) != 1:
+        return f"is unfaithful: it ran, but compiled {len(rebuilt)} graphs, not 1"
+    diff = difference(compiled, rebuilt[0])
+    return diff and f"is unfaithful: it ran, but compiled another graph\n{diff}"
 
 
-def run_artifact(script, name):
+def judge(script, compiled, name):
     """
-    Run one artifact, in a fresh Python process and a folder of its own.
+    Run one artifact, in a fresh Python process and a folder of its own, and judge it.
 
-    Takes the script, and the name under which it is kept if FX_GRAPH_RUNNABLE_KEEP asks
-    for it or if it fails. Raises AssertionError unless it is an artifact and exits 0
-    within the time limit.
+    Takes the script, the graph that was compiled (None: judge by exit code alone), and
+    the name under which the script is kept if FX_GRAPH_RUNNABLE_KEEP asks for all or if
+    it is bad. Raises BadArtifact if it is.
     """
     keep = os.environ.get("FX_GRAPH_RUNNABLE_KEEP")
     with tempfile.TemporaryDirectory(
         dir=run_folder(), ignore_cleanup_errors=True
     ) as folder:
-        folder = Path(folder)
-        path = folder / f"{name}.py"
+        path = Path(folder, f"{name}.py")
         path.write_text(script, encoding="utf-8", errors="backslashreplace")
-        python_path = child_python_path()
-        environ = {
-            **os.environ,
-            "PYTHONPATH": python_path,
-            "TORCH_TRACE": str(folder / "trace"),
-        }
-        with (
-            open(folder / "stdout", "wb") as stdout,
-            open(folder / "stderr", "wb") as stderr,
-        ):
-            child = subprocess.Popen(
-                [sys.executable, path],
-                cwd=folder,
-                env=environ,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout,
-                stderr=stderr,
-                start_new_session=True,
-            )
-            try:
-                code = child.wait(time_limit())
-            except subprocess.TimeoutExpired:
-                code = None
-            finally:
-                # Its compile workers, and whatever else it started, end with it.
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.killpg(child.pid, signal.SIGKILL)
-                child.wait()
-
-        problem = what_is_wrong(script, code)
+        trace = path.with_name("trace")
+        python_path = {"PYTHONPATH": child_python_path()}
+        code = run_script(path, os.environ | python_path | {"TORCH_TRACE": str(trace)})
+        rebuilt = [
+            record.payload
+            for log in trace.glob("*")
+            for record in read_trace(log)
+            if artifact_name(record) == "before_post_grad_graph"
+        ]
+        problem = what_is_wrong(script, code, compiled, rebuilt)
         if problem and not keep:
             keep = tempfile.mkdtemp(
                 prefix="fx_graph_runnable_failed_", dir=run_folder().parent
             )
         if keep:
-            path = shutil.copy(path, os.path.abspath(keep))
+            kept = shutil.copy(path, os.path.abspath(keep))
         if problem:
-            again = [f"PYTHONPATH={python_path}"] * bool(python_path) + [
-                sys.executable,
-                path,
-            ]
-            raise AssertionError(
+            again = [f"{k}={v}" for k, v in python_path.items() if v]
+            raise BadArtifact(
                 f"the artifact {problem}\n"
-                f"---- its stdout\n{end_of(folder / 'stdout')}\n"
-                f"---- its stderr\n{end_of(folder / 'stderr')}\n"
-                f"---- kept as {path}; to run it again:\n{shlex.join(again)}"
+                f"---- its stdout\n{end_of(path.with_name('stdout'))}\n"
+                f"---- its stderr\n{end_of(path.with_name('stderr'))}\n"
+                f"---- kept as {kept}; to run it again:\n"
+                f"{shlex.join([*again, sys.executable, kept])}",
+                kept,
             )
 
 
@@ -391,8 +565,16 @@ class ArtifactTestCase(unittest.TestCase):
         self.handler = logging.handlers.BufferingHandler(capacity=sys.maxsize)
         self.handler.addFilter(FxGraphRunnableArtifactFilter())
         self.handler.setFormatter(StructuredTracePayloadFormatter())
+        graphs = logging.handlers.BufferingHandler(capacity=sys.maxsize)
+        graphs.addFilter(
+            lambda record: artifact_name(record) == "before_post_grad_graph"
+        )
+        graphs.buffer = (
+            self.handler.buffer
+        )  # one buffer: each graph behind its artifact
         # Alone, since torch's own handler would put the test into a trace of the user's.
-        wiring.enter_context(mock.patch.object(trace_log, "handlers", [self.handler]))
+        handlers = [self.handler, graphs]
+        wiring.enter_context(mock.patch.object(trace_log, "handlers", handlers))
         wiring.callback(trace_log.setLevel, trace_log.level)
         trace_log.setLevel(logging.DEBUG)
 
@@ -416,16 +598,22 @@ class ArtifactTestCase(unittest.TestCase):
             method()
 
     def _exec_and_verify_payload(self, artifacts=1):
-        """Run what was captured, each artifact by itself; the test fails unless there are this many, all good."""
-        scripts = [self.handler.format(record) for record in self.handler.buffer]
+        """
+        Judge each artifact that was captured. Returns their scripts.
+
+        Takes how many there must be. Raises BadArtifact or AssertionError.
+        """
+        pairs = list(with_graphs(self.handler.buffer))
         self.assertEqual(
-            len(scripts), artifacts, "the number of artifacts that torch logged"
+            len(pairs), artifacts, "the number of artifacts that torch logged"
         )
         test = ".".join(
             self.id().split(".")[-2:]
         )  # FxGraphRunnableTest.test_basic_tensor_add
-        for number, script in enumerate(scripts, start=1):
-            run_artifact(script, f"{test}.{number}")
+        for number, (artifact, graph) in enumerate(pairs, start=1):
+            compiled = graph and self.handler.format(graph)
+            judge(self.handler.format(artifact), compiled, f"{test}.{number}")
+        return [self.handler.format(artifact) for artifact, _ in pairs]
 
 
 class ToyModel(torch.nn.Module):
