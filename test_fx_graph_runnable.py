@@ -472,6 +472,11 @@ def known_gap(issue, reason, error, closed=None):
     return mark
 
 
+subgraphs_cannot_be_printed = known_gap(
+    "pytorch/pytorch#150062",
+    "a subgraph prints as <lambda>()",
+    r"(?s)is no Python .invalid syntax.* = <lambda>\(\)",
+)
 static_sizes_become_symbolic = known_gap(
     "unreported",
     "an artifact with any symbolic size makes all of its inputs' sizes symbolic",
@@ -534,12 +539,14 @@ def torch_at_home(folder):
     import torch._functorch.config as functorch_config
     import torch._inductor.config as inductor_config
     from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
+    from torch._inductor.cpu_vec_isa import valid_vec_isa_list
     from torch._logging.structured import INTERN_TABLE
 
     def reset():
         torch.compiler.reset()
         kernel_side_table.reset_table()  # written into each artifact, whole
         INTERN_TABLE.clear()
+        valid_vec_isa_list.cache_clear()  # found with cpp.vec_isa_ok, or without it
 
     with (
         # A hit in a graph cache replays the artifact of an earlier compile, or logs none.
@@ -597,6 +604,8 @@ def quiet():
 @skip_in_fbcode
 class ArtifactTestCase(unittest.TestCase):
     """Captures the artifacts of what a test compiles, for `_exec_and_verify_payload` to judge."""
+
+    device = "cpu"
 
     def setUp(self):
         self.wiring = wiring = contextlib.ExitStack()
@@ -664,6 +673,15 @@ class ArtifactTestCase(unittest.TestCase):
         with quiet():
             method()
 
+    def randn(self, *size, **options):
+        """Return a random tensor of this size on the device under test."""
+        return torch.randn(*size, device=self.device, **options)
+
+    def scripts(self):
+        """Return the artifacts that were captured."""
+        records = filter(FxGraphRunnableArtifactFilter().filter, self.handler.buffer)
+        return [self.handler.format(record) for record in records]
+
     def _exec_and_verify_payload(self, artifacts=1):
         """
         Judge each artifact that was captured. Returns their scripts.
@@ -687,7 +705,7 @@ class ArtifactTestCase(unittest.TestCase):
                 paths += bad.paths
         if messages:
             raise BadArtifact(messages, paths)
-        return [self.handler.format(artifact) for artifact, _ in pairs]
+        return self.scripts()
 
 
 class ToyModel(torch.nn.Module):
@@ -957,7 +975,7 @@ class RecordedStateTest(ArtifactTestCase):
     )
     def test_digits_of_small_constants(self):
         torch.compile(lambda x: x * torch.tensor([3.14159274]))(torch.randn(3))
-        (script,) = self._exec_and_verify_payload()
+        (script,) = self.scripts()
         (text,) = re.findall(r"register_buffer\('\w+', tensor\((.*)\)\)", script)
         self.assertEqual(
             torch.tensor(ast.literal_eval(text)).tolist(), [3.1415927410125732]
@@ -996,41 +1014,582 @@ class RecordedStateTest(ArtifactTestCase):
     def test_environment_with_apostrophe(self):
         os.environ["TORCH_QUOTED"] = r"it's C:\new"
         torch.compile(lambda x: x + 1)(torch.randn(3))
-        (script,) = self._exec_and_verify_payload()
+        (script,) = self.scripts()
         self.assertEqual(environment_of(script)["TORCH_QUOTED"], r"it's C:\new")
-
-    def test_storage_of_inputs(self):
-        storage = torch.randn(20)
-        x, y, z = storage[:10], storage[5:15], torch.randn(6, 4)[1:5:2, 1:].t()
-        torch.compile(lambda x, y, z: (x + y, z * 2))(x, y, z)
-        (script,) = self._exec_and_verify_payload()
-        call = mock.call
-        self.assertEqual(
-            inputs_of(script),
-            [
-                call.storage(None, 80),
-                call.tensor(0, (10,), is_leaf=True),
-                call.tensor(0, (10,), storage_offset=5, is_leaf=True),
-                call.storage(None, 96),
-                call.tensor(1, (3, 2), (1, 8), storage_offset=5, is_leaf=True),
-            ],
-        )
 
     def test_sizes_of_dynamic_inputs(self):
         x = torch.randn(6, 5)
         torch._dynamo.mark_dynamic(x, 0)
-        torch._dynamo.mark_dynamic(x, 1)
         torch.compile(lambda x: x.t() * x.shape[0])(x)
-        (script,) = self._exec_and_verify_payload()
-        sizes = [c.args[1] for c in inputs_of(script) if c[0] == "tensor"]
+        (script,) = self.scripts()
+        sizes = [call.args[1] for call in inputs_of(script) if call[0] == "tensor"]
         self.assertEqual(sizes, [(6, 5)])
         self.assertIn("tracing_mode='symbolic'", script)
 
     def test_process_group(self):
         with fake_process_group(world_size=4, rank=1):
             torch.compile(lambda x: dist.all_reduce(x))(torch.randn(4))
-        (script,) = self._exec_and_verify_payload()
+        (script,) = self.scripts()
         self.assertIn("'size': 4, 'rank': 1", script)
+
+
+@skip_if_compile_disabled
+class InputsTest(ArtifactTestCase):
+    """What a graph takes: dtypes, layouts, storages, mutation, and things that are no tensors."""
+
+    def test_dtypes(self):
+        floats = (
+            torch.float64,
+            torch.bfloat16,
+            torch.float16,
+            torch.float8_e4m3fn,
+            torch.float8_e5m2,
+        )
+        others = (
+            torch.int64,
+            torch.int32,
+            torch.int16,
+            torch.int8,
+            torch.uint8,
+            torch.bool,
+        )
+        xs = [self.randn(3).to(dtype) for dtype in (*floats, *others, torch.complex64)]
+        torch.compile(lambda *xs: [x.to(torch.complex64) + 1 for x in xs])(*xs)
+        self._exec_and_verify_payload()
+
+    def test_layouts_and_storages(self):
+        storage = self.randn(20)
+        views = (storage[:10], storage[5:15])
+        x = self.randn(6, 4)
+        layouts = (x.t(), x[1:5:2, 1:].t(), x[0].expand(3, 4), x[0, 0], x[:0])
+        image = self.randn(2, 3, 4, 5).to(memory_format=torch.channels_last)
+        torch.compile(lambda *xs: [x * 2 for x in xs])(*views, *layouts, image)
+        (script,) = self._exec_and_verify_payload()
+        tensors = [call for call in inputs_of(script) if call[0] == "tensor"]
+        storages = [call.args[0] for call in tensors]
+        self.assertEqual(storages, [0, 0, 1, 1, 1, 1, 1, 2])
+        offsets = [call.kwargs.get("storage_offset", 0) for call in tensors]
+        self.assertEqual(offsets, [0, 5, 0, 5, 0, 0, 0, 0])
+        sizes = [call.args[1] for call in inputs_of(script) if call[0] == "storage"]
+        self.assertEqual(sizes, [80, 96, 480])
+
+    def test_mutation_aliasing_and_none(self):
+        def f(x, nothing, y):
+            x.mul_(2)
+            return None, x + y if nothing is None else x
+
+        storage = self.randn(10)
+        torch.compile(f)(storage[:6], None, storage[4:])
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "unreported",
+        "the artifact of a graph without inputs has a function without a body",
+        "is no Python .expected an indented block after function definition",
+    )
+    def test_no_input(self):
+        torch.compile(lambda: torch.ones(3, device=self.device) + 1)()
+        self._exec_and_verify_payload()
+
+    def test_scalars(self):
+        def f(x, i, r, b):
+            return x * i + r if b else x
+
+        torch.compile(f, dynamic=True)(self.randn(5), 7, 2.5, True)
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "unreported",
+        "jagged sizes are undefined names",
+        "NameError: name 'j\\d+' is not",
+    )
+    def test_jagged_nested_tensor(self):
+        x = torch.nested.nested_tensor(
+            [self.randn(2, 3), self.randn(4, 3)], layout=torch.jagged
+        )
+        torch.compile(lambda x: x * 2)(x)
+        self._exec_and_verify_payload()
+
+
+@skip_if_compile_disabled
+class ConstantsTest(ArtifactTestCase):
+    """Values that a graph holds itself."""
+
+    def test_scalars_and_buffers(self):
+        lifted = self.randn(4)
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.register_buffer("scale", torch.randn(4))
+                self.register_buffer("count", torch.zeros(()))
+
+            def forward(self, x):
+                self.count += 1
+                x = torch.clamp(x * 0.12345678901234567, -float("inf"), 1e-300)
+                return (x + lifted).masked_fill(x > 1e30, float("inf")) * self.scale
+
+        torch.compile(Model().to(self.device).eval())(self.randn(4))
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "unreported", "NaN literals are undefined names", "NameError: name 'nan' is not"
+    )
+    def test_nan(self):
+        torch.compile(lambda x: x.masked_fill(x > 0, float("nan")))(self.randn(4))
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "pytorch/pytorch#100468",
+        "tensor constants of more than four elements come back random",
+        r"'torch\.randint\(.*' != 'tensor",
+    )
+    def test_large_tensor(self):
+        torch.compile(lambda x: x + torch.tensor([1, 2, 3, 4, 5, 6]))(torch.randn(6))
+        (script,) = self.scripts()
+        (text,) = re.findall(r"register_buffer\('\w+', (.*)\)\n", script)
+        self.assertEqual(text, "tensor([1, 2, 3, 4, 5, 6])")
+
+
+@skip_if_compile_disabled
+class TrainingTest(ArtifactTestCase):
+    """Forward and backward graphs, each with its artifact."""
+
+    def train(self, model, *inputs):
+        """Compile a model, and run it forward and backward."""
+        torch.compile(model.to(self.device))(*inputs).sum().backward()
+
+    def test_convolutions(self):
+        layers = [
+            torch.nn.Conv2d(3, 4, 3),
+            torch.nn.BatchNorm2d(4),
+            torch.nn.ReLU(),
+            torch.nn.Dropout(0.5),
+        ]
+        self.train(torch.nn.Sequential(*layers), self.randn(2, 3, 8, 8))
+        self._exec_and_verify_payload(artifacts=2)
+
+    def test_autocast_and_checkpoint(self):
+        class Twice(torch.autograd.Function):
+            @staticmethod
+            def forward(ctx, x):
+                ctx.save_for_backward(x)
+                return x * 2
+
+            @staticmethod
+            def backward(ctx, grad):
+                (x,) = ctx.saved_tensors
+                return grad * x.cos()
+
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.linear = torch.nn.Linear(4, 4)
+
+            def forward(self, x):
+                from torch.utils.checkpoint import checkpoint
+
+                with torch.autocast(x.device.type, dtype=torch.bfloat16):
+                    x = checkpoint(
+                        lambda x: torch.sin(self.linear(x)), x, use_reentrant=False
+                    )
+                x = checkpoint(
+                    lambda x: torch.nn.functional.dropout(x.exp(), 0.5),
+                    x,
+                    use_reentrant=False,
+                )
+                return Twice.apply(x.float())
+
+        self.train(Model(), self.randn(2, 4, requires_grad=True))
+        self._exec_and_verify_payload(artifacts=2)
+
+    def test_optimizer(self):
+        model = ToyModel().to(self.device)
+        model(self.randn(3, 10)).sum().backward()
+        optimizer = torch.optim.AdamW(model.parameters())
+        torch.compile(optimizer.step)()
+        self._exec_and_verify_payload()
+
+    def test_compiled_autograd(self):
+        with torch._dynamo.config.patch(compiled_autograd=True):
+            self.train(ToyModel(), self.randn(3, 10))
+        self._exec_and_verify_payload(artifacts=2)
+
+    def test_embedding_and_transformer_layer(self):
+        layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+        model = torch.nn.Sequential(torch.nn.Embedding(10, 8), layer)
+        self.train(model, torch.randint(10, (2, 5), device=self.device))
+        self._exec_and_verify_payload(artifacts=2)
+
+    def test_gru(self):
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.cell = torch.nn.GRUCell(3, 4)
+
+            def forward(self, x, h):
+                return self.cell(x, self.cell(x, h))
+
+        torch.compile(Model().to(self.device).eval())(
+            self.randn(2, 3), self.randn(2, 4)
+        )
+        self._exec_and_verify_payload()
+
+
+@skip_if_compile_disabled
+class ProgramsTest(ArtifactTestCase):
+    """Operators and ways of compiling that people use."""
+
+    def test_graph_break_and_recompilation(self):
+        def f(x):
+            x = x.sin().sum()
+            torch._dynamo.graph_break()
+            return x.cos()
+
+        compiled = torch.compile(f, dynamic=False)
+        compiled(self.randn(3))
+        compiled(self.randn(4))
+        self._exec_and_verify_payload(artifacts=3)
+
+    def test_operators(self):
+        def f(x, y, index):
+            sort = torch.sort(x, dim=1)
+            top = torch.topk(x, 2)[1]
+            maps = (
+                torch.vmap(lambda row: row @ y)(x),
+                torch.func.grad(lambda x: (x**2).sum())(x),
+            )
+            scattered = torch.zeros_like(x).scatter_add(1, index, x)
+            indexed = x[index[:, 0], 1:3], torch.index_put(y, (index[0, :2],), y[0])
+            sums = torch._foreach_add([x, y], 2.0), x.cumsum(1), torch.var_mean(x, 0)
+            noise = torch.rand_like(x), torch.randint(5, (3,), device=x.device)
+            algebra = (
+                torch.fft.rfft(x),
+                torch.linalg.qr(y)[0],
+                torch.linalg.solve(y, y),
+                torch.linalg.det(y),
+            )
+            return sort, top, None, maps, scattered, indexed, sums, noise, algebra
+
+        torch.compile(f)(
+            self.randn(3, 4),
+            self.randn(4, 4),
+            torch.randint(3, (3, 4), device=self.device),
+        )
+        self._exec_and_verify_payload()
+
+    def test_max_autotune_and_int8_matmul(self):
+        def f(x, y):
+            return torch._int_mm(x, x) * torch.relu(y @ y)
+
+        x = torch.randint(-9, 9, (32, 32), dtype=torch.int8, device=self.device)
+        torch.compile(f, mode="max-autotune-no-cudagraphs")(x, self.randn(32, 32))
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "unreported",
+        "what was frozen becomes parameters",
+        "Repro graph should not have any parameters",
+    )
+    def test_frozen(self):
+        with torch._inductor.config.patch(freezing=True), torch.no_grad():
+            torch.compile(ToyModel().to(self.device).eval())(self.randn(3, 10))
+        self._exec_and_verify_payload()
+
+
+@skip_if_compile_disabled
+class DynamicShapesTest(ArtifactTestCase):
+    """Symbolic sizes, backed by a hint or not."""
+
+    def dynamic(self, *size):
+        """Return a random tensor of this size, all of it dynamic."""
+        x = self.randn(*size)
+        for dim in range(len(size)):
+            torch._dynamo.mark_dynamic(x, dim)
+        return x
+
+    def test_dynamic_true(self):
+        torch.compile(lambda x, y: torch.cat([x @ y, y]).relu(), dynamic=True)(
+            self.randn(5, 7), self.randn(7, 9)
+        )
+        self._exec_and_verify_payload()
+
+    def test_derived_sizes(self):
+        def f(x, y):
+            n, m = x.shape[0], y.shape[0]
+            return (
+                x[: n // 2],
+                x[:-1] + y,
+                torch.cat([x, y]),
+                x.new_zeros(n * m),
+                x.reshape(-1),
+            )
+
+        x, y = self.dynamic(9), self.dynamic(8)
+        torch.compile(lambda x, y: f(x, y) if x.shape[0] == y.shape[0] + 1 else x)(x, y)
+        self._exec_and_verify_payload()
+
+    @static_sizes_become_symbolic
+    def test_static_beside_dynamic(self):
+        x = self.randn(6, 5)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch.compile(lambda x: x * 2)(x)
+        self._exec_and_verify_payload()
+
+    def test_storage_size_with_max(self):
+        # The size of the storage needs Max: pytorch/pytorch#190838.
+        x = self.randn(10, 12)[:, 2:8]
+        torch._dynamo.mark_dynamic(x, 0)
+        torch._dynamo.mark_dynamic(x, 1)
+        torch.compile(lambda x: x + 1, dynamic=True)(x)
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "pytorch/pytorch#194827",
+        "shapes and strides use functions that the artifact does not import",
+        "NameError: name '(math_trunc|TruncToInt)' is not",
+    )
+    def test_sizes_that_are_functions(self):
+        # Sizes and strides of a backward graph's inputs: pytorch/pytorch#194827.
+        def f(x, y):
+            return (torch.nn.functional.interpolate(x, scale_factor=0.5) @ y).relu()
+
+        x = self.randn(2, 3, 8, 10, requires_grad=True)
+        torch.compile(f, dynamic=True)(x, self.randn(5, 7)).sum().backward()
+        self._exec_and_verify_payload(artifacts=2)
+
+    def test_as_strided(self):
+        # The storage and the shape have different symbols: pytorch/pytorch#174038.
+        def f(x, n):
+            return torch.as_strided(x, (n, 2), (2, 1)) + 1
+
+        torch.compile(f, dynamic=True)(self.randn(20), 6)
+        self._exec_and_verify_payload()
+
+    def test_repeat_interleave(self):
+        def f(x, repeats, n):
+            return torch.repeat_interleave(x, repeats, dim=0, output_size=n)
+
+        repeats = torch.tensor([1, 2, 3], device=self.device)
+        torch.compile(f, dynamic=True)(self.randn(3, 4), repeats, 6)
+        self._exec_and_verify_payload()
+
+    def test_repeat_interleave_to_a_constant(self):
+        def f(x, repeats):
+            return torch.repeat_interleave(x, repeats, dim=0, output_size=6)
+
+        torch.compile(f)(self.randn(3, 4), torch.tensor([1, 2, 3], device=self.device))
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "unreported",
+        "an unbacked symbol cannot be traced again",
+        r"aten\._local_scalar_dense",
+    )
+    def test_item(self):
+        def f(x, n):
+            return x[: n.item()] * 2, torch.zeros(n.item(), device=x.device)
+
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            torch.compile(f)(self.randn(9), torch.tensor(4, device=self.device))
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "unreported",
+        "an unbacked symbol cannot be traced again",
+        r"DynamicOutputShapeException: aten\.nonzero",
+    )
+    def test_nonzero(self):
+        with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
+            torch.compile(lambda x: torch.nonzero(x > 0) * 2)(self.randn(9))
+        self._exec_and_verify_payload()
+
+    @known_gap(
+        "unreported",
+        "unbacked sizes are undefined names",
+        "NameError: name 'u0' is not",
+    )
+    def test_mark_unbacked(self):
+        x = self.randn(6, 5)
+        torch._dynamo.decorators.mark_unbacked(x, 0)
+        torch.compile(lambda x: x * 2)(x)
+        self._exec_and_verify_payload()
+
+
+@skip_if_compile_disabled
+class HigherOrderOperatorsTest(ArtifactTestCase):
+    """Operators that take subgraphs."""
+
+    @subgraphs_cannot_be_printed
+    def test_cond(self):
+        y = self.randn(4)
+
+        def f(x):
+            return torch.cond(x.sum() > 0, lambda x: x + y, lambda x: x - 1, (x,))
+
+        torch.compile(f)(self.randn(4))
+        self._exec_and_verify_payload()
+
+    @subgraphs_cannot_be_printed
+    def test_while_loop(self):
+        from torch._higher_order_ops.while_loop import while_loop
+
+        def f(i, x):
+            return while_loop(lambda i, x: i < 5, lambda i, x: (i + 1, x * 2), (i, x))
+
+        torch.compile(f)(torch.tensor(0, device=self.device), self.randn(4))
+        self._exec_and_verify_payload()
+
+    @subgraphs_cannot_be_printed
+    def test_scan(self):
+        from torch._higher_order_ops.scan import scan
+
+        def f(x):
+            return scan(lambda carry, x: (carry + x, carry * x), x[0], x)
+
+        # Inductor makes a while_loop of it, and reads the loop's counter.
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            torch.compile(f)(self.randn(4, 3))
+        self._exec_and_verify_payload()
+
+    def test_associative_scan(self):
+        from torch._higher_order_ops.associative_scan import associative_scan
+
+        def f(x):
+            return associative_scan(
+                lambda a, b: a * b, x, dim=0, combine_mode="generic"
+            )
+
+        torch.compile(f)(self.randn(4, 3))
+        self._exec_and_verify_payload()
+
+    @subgraphs_cannot_be_printed
+    def test_map(self):
+        from torch._higher_order_ops.map import map as map_
+
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            torch.compile(lambda x: map_(lambda row: row.sin() + 1, x))(
+                self.randn(4, 3)
+            )
+        self._exec_and_verify_payload()
+
+    @subgraphs_cannot_be_printed
+    def test_nested_compile_region(self):
+        @torch.compiler.nested_compile_region
+        def region(x):
+            return x.sin() + 1
+
+        torch.compile(lambda x: region(region(x)))(self.randn(4))
+        self._exec_and_verify_payload()
+
+    @subgraphs_cannot_be_printed
+    def test_flex_attention(self):
+        from torch.nn.attention.flex_attention import create_block_mask, flex_attention
+
+        q = self.randn(1, 2, 128, 16)
+        mask = create_block_mask(
+            lambda b, h, i, j: i >= j, 1, 1, 128, 128, device=self.device
+        )
+
+        def f(q):
+            scored = flex_attention(
+                q, q, q, score_mod=lambda score, b, h, i, j: score + i - j
+            )
+            return scored, flex_attention(q, q, q, block_mask=mask)
+
+        # Flex attention has no code for a CPU without vector instructions.
+        with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
+            torch.compile(f)(q)
+        self._exec_and_verify_payload()
+
+
+@skip_if_compile_disabled
+class CustomOperatorsTest(ArtifactTestCase):
+    """Operators of one's own: an artifact has to bring or import them."""
+
+    @known_gap(
+        "pytorch/pytorch#138355",
+        "custom operators are not importable",
+        "object has no attribute 'twice'",
+    )
+    def test_custom_op(self):
+        @torch.library.custom_op("fx_graph_runnable::twice", mutates_args=())
+        def twice(x: torch.Tensor) -> torch.Tensor:
+            return x * 2
+
+        twice.register_fake(torch.empty_like)
+        torch.compile(lambda x: twice(x) + 1)(self.randn(4))
+        self._exec_and_verify_payload()
+
+
+@requires_distributed
+@skip_if_compile_disabled
+class DistributedTest(ArtifactTestCase):
+    """Collectives, and the parallelisms made of them, on fake process groups."""
+
+    @known_gap(
+        "unreported",
+        "a group's name is taken before it is registered",
+        "already registered under the name1",
+    )
+    def test_two_groups(self):
+        # As in tensor and data parallel at once: pytorch/pytorch#173932.
+        with fake_process_group(world_size=4):
+            pair = dist.new_group([0, 2])
+
+            def f(x):
+                dist.all_reduce(x)
+                dist.all_reduce(x, group=pair)
+                return x + 1
+
+            torch.compile(f)(self.randn(4))
+        (script,) = self._exec_and_verify_payload()
+        self.assertIn("'size': 4", script)
+        self.assertIn("'size': 2", script)
+
+    def test_all_to_all_with_dynamic_shapes(self):
+        def f(x):
+            output = torch.empty_like(x)
+            dist.all_to_all_single(output, x)
+            return output * 2
+
+        x = self.randn(4, 6)
+        torch._dynamo.mark_dynamic(x, 0)
+        torch._dynamo.mark_dynamic(x, 1)
+        with fake_process_group():
+            torch.compile(f)(x)
+        self._exec_and_verify_payload()
+
+    def test_collective_in_backward(self):
+        from torch.distributed._functional_collectives import all_gather_tensor_autograd
+
+        with fake_process_group():
+            group = dist.group.WORLD
+            f = torch.compile(
+                lambda x: all_gather_tensor_autograd(x * 2, 0, group).sin()
+            )
+            f(self.randn(4, requires_grad=True)).sum().backward()
+        self._exec_and_verify_payload(artifacts=2)
+
+    @known_gap(
+        "unreported",
+        "an input that is an opaque object, the device mesh here, is loaded as None",
+        r"@@.*\n.*\n-return .*primals_\d+.*\n\+return .*None.*\n---- its stdout",
+    )
+    def test_tensor_parallel(self):
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.tensor.parallel import (
+            ColwiseParallel,
+            RowwiseParallel,
+            parallelize_module,
+        )
+
+        with fake_process_group():
+            mesh = init_device_mesh(self.device, (2,))
+            plan = {"linear1": ColwiseParallel(), "linear2": RowwiseParallel()}
+            model = parallelize_module(ToyModel().to(self.device), mesh, plan)
+            torch.compile(model)(self.randn(3, 10)).sum().backward()
+        self._exec_and_verify_payload(artifacts=2)
 
 
 class HarnessTest(ArtifactTestCase):
