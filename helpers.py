@@ -26,28 +26,28 @@ COMPILE_DISABLED_BY = [
 
 HAS_DISTRIBUTED = torch.distributed.is_available()
 
-# The accelerator of this machine ("cuda", "xpu", a fork's own), or None.
-ACCELERATOR = (
-    torch.accelerator.current_accelerator().type
-    if torch.accelerator.is_available()
-    else None
-)
+
+def _accelerator():
+    """Return the accelerator of this machine ("cuda", "xpu", a fork's own) or None."""
+    if not torch.accelerator.is_available():
+        return None
+    device = torch.accelerator.current_accelerator().type
+    # As in PyTorch's own suite: a list of the only devices to test, if there is one.
+    only = os.environ.get("PYTORCH_TESTING_DEVICE_ONLY_FOR", device).split(",")
+    return device if device in only else None
+
+
+ACCELERATOR = _accelerator()
 
 
 def _triton_drives_accelerator() -> bool:
     if ACCELERATOR is None:
         return False  # importing Triton is not free
     try:
-        import triton
-
-        return (
-            triton.runtime.driver.active.get_active_torch_device().type == ACCELERATOR
-        )
-    except (
-        ImportError,
-        RuntimeError,
-    ):  # RuntimeError: Triton has no driver for what is here
+        from triton.backends import backends
+    except ImportError:
         return False
+    return any(backend.driver.is_active() for backend in backends.values())
 
 
 HAS_TRITON = _triton_drives_accelerator()
