@@ -530,11 +530,31 @@ subgraphs_cannot_be_printed = known_gap(
     "pytorch/pytorch#150062",
     "a subgraph prints as <lambda>()",
     r"(?s)is no Python .invalid syntax.* = <lambda>\(\)",
+    closed="2.15",
+)
+symbols_become_static = known_gap(
+    "unreported",
+    "an artifact compiles the hints of its symbolic sizes",
+    "with static sizes for symbols, and no other difference",
+    closed="2.12",
+)
+symbols_are_undefined = known_gap(
+    "pytorch/pytorch#180298",
+    "a symbol that is no input's size is an undefined name",
+    r"NameError: name 's\d+' is not",
+    closed="2.12",
+)
+symbols_are_expressions = known_gap(
+    "pytorch/pytorch#166529",
+    "a symbol is defined by an expression",
+    "is no Python .cannot assign to (expression|function call) here",
+    closed="2.10",
 )
 static_sizes_become_symbolic = known_gap(
     "unreported",
     "an artifact with any symbolic size makes all of its inputs' sizes symbolic",
     "with symbols for sizes that were static, and no other difference",
+    opened="2.12",
 )
 
 
@@ -828,6 +848,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
 
     # dynamic shapes
 
+    @symbols_become_static
     def test_dynamic_shapes_run(self):
         x = torch.randn(10, 12)
         torch._dynamo.mark_dynamic(x, 0)
@@ -835,6 +856,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         torch.compile(lambda x: torch.relu(x @ x.transpose(0, 1)))(x)
         self._exec_and_verify_payload()
 
+    @symbols_become_static
     def test_broadcast_add_dynamic(self):
         x, y = torch.randn(5, 1), torch.randn(1, 8)
         torch._dynamo.mark_dynamic(x, 0)
@@ -842,6 +864,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         torch.compile(lambda x, y: x + y * 2)(x, y)
         self._exec_and_verify_payload()
 
+    @symbols_are_expressions
     def test_dynamic_expression(self):
         # Once defined a symbol by an expression, "s27*s53**2 = 36": pytorch/pytorch#166529.
         def pool(x):
@@ -868,6 +891,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         )
         self._exec_and_verify_payload()
 
+    @symbols_become_static
     @static_sizes_become_symbolic
     def test_toy_model_dynamic_batch(self):
         x = torch.randn(7, 10)
@@ -1075,7 +1099,7 @@ class RecordedStateTest(ArtifactTestCase):
     @known_gap(
         "unreported",
         "apostrophes and backslashes in environment variables are not escaped",
-        r"""'it"s C:\\new' != "it's C:""",
+        r"""invalid syntax|'it"s C:\\new' != "it's C:""",
     )
     def test_environment_with_apostrophe(self):
         os.environ["TORCH_QUOTED"] = r"it's C:\new"
@@ -1092,6 +1116,12 @@ class RecordedStateTest(ArtifactTestCase):
         self.assertEqual(sizes, [(6, 5)])
         self.assertIn("tracing_mode='symbolic'", script)
 
+    @known_gap(
+        "unreported",
+        "every process group is taken to be of two ranks",
+        "'size': 4, 'rank': 1\" not found in",
+        closed="2.10",
+    )
     def test_process_group(self):
         with fake_process_group(world_size=4, rank=1):
             torch.compile(lambda x: dist.all_reduce(x))(torch.randn(4))
@@ -1157,6 +1187,7 @@ class InputsTest(ArtifactTestCase):
         torch.compile(lambda: torch.ones(3, device=self.device) + 1)()
         self._exec_and_verify_payload()
 
+    @symbols_become_static
     def test_scalars(self):
         def f(x, i, r, b):
             return x * i + r if b else x
@@ -1237,6 +1268,12 @@ class TrainingTest(ArtifactTestCase):
         self.train(torch.nn.Sequential(*layers), self.randn(2, 3, 8, 8))
         self._exec_and_verify_payload(artifacts=2)
 
+    @known_gap(
+        "unreported",
+        "a checkpoint's state of the random number generator is loaded as random data",
+        "RuntimeError: Invalid mt19937 state",
+        opened="2.15",
+    )
     def test_autocast_and_checkpoint(self):
         class Twice(torch.autograd.Function):
             @staticmethod
@@ -1357,7 +1394,7 @@ class ProgramsTest(ArtifactTestCase):
     @known_gap(
         "unreported",
         "what was frozen becomes parameters",
-        "Repro graph should not have any parameters",
+        r"Repro graph should not have any parameters|assert not any\(mod\.named_parameters",
     )
     def test_frozen(self):
         with torch._inductor.config.patch(freezing=True), torch.no_grad():
@@ -1376,12 +1413,15 @@ class DynamicShapesTest(ArtifactTestCase):
             torch._dynamo.mark_dynamic(x, dim)
         return x
 
+    @symbols_become_static
     def test_dynamic_true(self):
         torch.compile(lambda x, y: torch.cat([x @ y, y]).relu(), dynamic=True)(
             self.randn(5, 7), self.randn(7, 9)
         )
         self._exec_and_verify_payload()
 
+    @symbols_are_expressions
+    @symbols_are_undefined
     def test_derived_sizes(self):
         def f(x, y):
             n, m = x.shape[0], y.shape[0]
@@ -1397,6 +1437,7 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(lambda x, y: f(x, y) if x.shape[0] == y.shape[0] + 1 else x)(x, y)
         self._exec_and_verify_payload()
 
+    @symbols_become_static
     @static_sizes_become_symbolic
     def test_static_beside_dynamic(self):
         x = self.randn(6, 5)
@@ -1404,6 +1445,7 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(lambda x: x * 2)(x)
         self._exec_and_verify_payload()
 
+    @symbols_are_undefined
     def test_storage_size_with_max(self):
         # The size of the storage needs Max: pytorch/pytorch#190838.
         x = self.randn(10, 12)[:, 2:8]
@@ -1416,7 +1458,9 @@ class DynamicShapesTest(ArtifactTestCase):
         "pytorch/pytorch#194827",
         "shapes and strides use functions that the artifact does not import",
         "NameError: name '(math_trunc|TruncToInt)' is not",
+        opened="2.10",
     )
+    @symbols_are_expressions
     def test_sizes_that_are_functions(self):
         # Sizes and strides of a backward graph's inputs: pytorch/pytorch#194827.
         def f(x, y):
@@ -1426,6 +1470,7 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(f, dynamic=True)(x, self.randn(5, 7)).sum().backward()
         self._exec_and_verify_payload(artifacts=2)
 
+    @symbols_become_static
     def test_as_strided(self):
         # The storage and the shape have different symbols: pytorch/pytorch#174038.
         def f(x, n):
@@ -1434,6 +1479,12 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(f, dynamic=True)(self.randn(20), 6)
         self._exec_and_verify_payload()
 
+    @known_gap(
+        "unreported",
+        "the repeats of an artifact do not sum to the output size",
+        "allocated size does not match required size|device-side assert triggered",
+        closed="2.12",
+    )
     def test_repeat_interleave(self):
         def f(x, repeats, n):
             return torch.repeat_interleave(x, repeats, dim=0, output_size=n)
@@ -1442,6 +1493,12 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(f, dynamic=True)(self.randn(3, 4), repeats, 6)
         self._exec_and_verify_payload()
 
+    @known_gap(
+        "unreported",
+        "the repeats of an artifact do not sum to the output size",
+        "IndexError: index 3 is out of bounds for dimension 0 with size 3",
+        closed="2.10",
+    )
     def test_repeat_interleave_to_a_constant(self):
         def f(x, repeats):
             return torch.repeat_interleave(x, repeats, dim=0, output_size=6)
@@ -1456,7 +1513,7 @@ class DynamicShapesTest(ArtifactTestCase):
     )
     def test_item(self):
         def f(x, n):
-            return x[: n.item()] * 2, torch.zeros(n.item(), device=x.device)
+            return x * n.item(), torch.zeros(n.item(), device=x.device) + 1
 
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
             torch.compile(f)(self.randn(9), torch.tensor(4, device=self.device))
@@ -1499,6 +1556,12 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
+    @known_gap(
+        "pytorch/pytorch#150062",
+        "a while_loop cannot be traced again",
+        "'NoneType' object has no attribute 'ignore_fresh_unbacked_symbols'",
+        opened="2.15",
+    )
     def test_while_loop(self):
         from torch._higher_order_ops.while_loop import while_loop
 
@@ -1509,6 +1572,12 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
+    @known_gap(
+        "pytorch/pytorch#150062",
+        "a loop's counter cannot be traced again",
+        r"DataDependentOutputException: aten\._local_scalar_dense",
+        opened="2.15",
+    )
     def test_scan(self):
         from torch._higher_order_ops.scan import scan
 
@@ -1532,6 +1601,12 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
+    @known_gap(
+        "pytorch/pytorch#150062",
+        "a loop's counter cannot be traced again",
+        r"DataDependentOutputException: aten\._local_scalar_dense",
+        opened="2.15",
+    )
     def test_map(self):
         from torch._higher_order_ops.map import map as map_
 
@@ -1542,6 +1617,12 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
+    @known_gap(
+        "pytorch/pytorch#150062",
+        "a region used twice becomes two",
+        r"\+class repeated_subgraph1\n",
+        opened="2.15",
+    )
     def test_nested_compile_region(self):
         @torch.compiler.nested_compile_region
         def region(x):
@@ -1551,23 +1632,29 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
+    @known_gap(
+        "pytorch/pytorch#150062",
+        "flex attention loses its arguments",
+        "InductorError: IndexError: tuple index out of range",
+        opened="2.15",
+    )
     def test_flex_attention(self):
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
-        q = self.randn(1, 2, 128, 16)
+        qkv = [self.randn(1, 2, 128, 16) for _ in range(3)]
         mask = create_block_mask(
             lambda b, h, i, j: i >= j, 1, 1, 128, 128, device=self.device
         )
 
-        def f(q):
+        def f(*qkv):
             scored = flex_attention(
-                q, q, q, score_mod=lambda score, b, h, i, j: score + i - j
+                *qkv, score_mod=lambda score, b, h, i, j: score + i - j
             )
-            return scored, flex_attention(q, q, q, block_mask=mask)
+            return scored, flex_attention(*qkv, block_mask=mask)
 
         # Flex attention has no code for a CPU without vector instructions.
         with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
-            torch.compile(f)(q)
+            torch.compile(f)(*qkv)
         self._exec_and_verify_payload()
 
 
@@ -1599,6 +1686,13 @@ class DistributedTest(ArtifactTestCase):
         "unreported",
         "a group's name is taken before it is registered",
         "already registered under the name1",
+        opened="2.10",
+    )
+    @known_gap(
+        "pytorch/pytorch#173932",
+        "there is but one process group",
+        "Could not resolve the process group registered under the name 1",
+        closed="2.10",
     )
     def test_two_groups(self):
         # As in tensor and data parallel at once: pytorch/pytorch#173932.
@@ -1615,6 +1709,7 @@ class DistributedTest(ArtifactTestCase):
         self.assertIn("'size': 4", script)
         self.assertIn("'size': 2", script)
 
+    @symbols_are_undefined
     def test_all_to_all_with_dynamic_shapes(self):
         def f(x):
             output = torch.empty_like(x)
@@ -1643,6 +1738,7 @@ class DistributedTest(ArtifactTestCase):
         "unreported",
         "an input that is an opaque object, the device mesh here, is loaded as None",
         r"@@.*\n.*\n-return .*primals_\d+.*\n\+return .*None.*\n---- its stdout",
+        opened="2.12",
     )
     def test_tensor_parallel(self):
         from torch.distributed.device_mesh import init_device_mesh
