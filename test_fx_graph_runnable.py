@@ -865,6 +865,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @symbols_are_expressions
+    @symbols_become_static
     def test_dynamic_expression(self):
         # Once defined a symbol by an expression, "s27*s53**2 = 36": pytorch/pytorch#166529.
         def pool(x):
@@ -1445,6 +1446,7 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(lambda x: x * 2)(x)
         self._exec_and_verify_payload()
 
+    @symbols_become_static
     @symbols_are_undefined
     def test_storage_size_with_max(self):
         # The size of the storage needs Max: pytorch/pytorch#190838.
