@@ -33,8 +33,8 @@ def _accelerator():
         return None
     device = torch.accelerator.current_accelerator().type
     # As in PyTorch's own suite: a list of the only devices to test, if there is one.
-    only = os.environ.get("PYTORCH_TESTING_DEVICE_ONLY_FOR", device).split(",")
-    return device if device in only else None
+    only = os.environ.get("PYTORCH_TESTING_DEVICE_ONLY_FOR") or device
+    return device if device in only.split(",") else None
 
 
 ACCELERATOR = _accelerator()
