@@ -13,6 +13,7 @@ import atexit
 import contextlib
 import difflib
 import functools
+import hashlib
 import itertools
 import json
 import logging
@@ -174,28 +175,46 @@ def with_graphs(records):
         yield artifact, None
 
 
-def read_trace(path):
+def read_trace(path, offset=0, lineno=1):
     """
-    Yield the records of a log that TORCH_TRACE wrote, with lineno, metadata and payload.
+    Yield the records of a log that TORCH_TRACE wrote, with metadata, payload and lineno.
 
     The format is that of TorchLogsFormatter in torch/_logging/_internal.py: a line
     `V<date> <time> <pid> <file>:<line>] {json}`, then the lines of the payload, each
-    behind a tab.
+    behind a tab; "has_payload" in the json is its md5. Takes where to start. A broken
+    record has a `problem` that says how, and no metadata; in others it is None. Reads
+    as a stream: memory does not grow with the log.
     """
-    record = None
-    with open(path, encoding="utf-8", errors="backslashreplace", newline="\n") as log:
-        for number, line in enumerate(log, start=1):
-            if line.startswith("\t"):
-                record.payload += line[1:]
-                continue
-            if record:
-                yield record
-            metadata = json.loads(line.partition("] ")[2])
-            record = logging.makeLogRecord(
-                {"lineno": number, "metadata": metadata, "payload": ""}
-            )
-    if record:
-        yield record
+    head, payload = None, []
+    with open(path, "rb") as log:
+        log.seek(offset)
+        for number, line in enumerate(log, start=lineno):
+            if line.startswith(b"\t") and head:
+                payload.append(line[1:])
+            else:
+                if head:
+                    yield trace_record(*head, b"".join(payload))
+                head, payload = (line, number, offset), []
+            offset += len(line)
+    if head:
+        yield trace_record(*head, b"".join(payload))
+
+
+def trace_record(head, lineno, offset, payload):
+    """Return a record of a trace from its bytes in the log: see read_trace."""
+    metadata, problem = {}, "is no record of a trace"
+    payload = payload.removesuffix(b"\n")
+    if match := re.match(rb"[A-Z]\d{4} [\d:.]+ \d+ [^]]*\] (?=\{)", head):
+        try:
+            metadata, problem = json.loads(head[match.end() :]), None
+        except ValueError as error:  # json, or UTF-8
+            problem = f"is cut off or garbled: {error}"
+        md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
+        if metadata.get("has_payload", md5) != md5:
+            metadata, problem = {}, "has a payload cut short or garbled, by its md5"
+    text = payload.decode(errors="backslashreplace")
+    fields = {"lineno": lineno, "offset": offset, "metadata": metadata}
+    return logging.makeLogRecord(fields | {"payload": text, "problem": problem})
 
 
 # Faithfulness: two graphs are the same if they do the same, whatever their names are.
@@ -330,6 +349,18 @@ class BadArtifact(AssertionError):
         return "\n\n".join(self.args)
 
 
+# What would send the output of a child elsewhere. torch copies its variables into each
+# artifact, where they win over the environment of the child.
+REDIRECTING = (
+    "TORCH_TRACE",
+    "TORCH_DTRACE",
+    "TORCH_LOGS",
+    "TORCH_LOGS_OUT",
+    "TORCH_COMPILE_DEBUG",
+    "TORCH_COMPILE_DEBUG_DIR",
+)
+
+
 @functools.cache
 def run_folder():
     """Return the folder (a Path) for all that this process writes; it is gone at exit."""
@@ -447,7 +478,7 @@ def judge(script, compiled, name):
     with tempfile.TemporaryDirectory(
         dir=run_folder(), ignore_cleanup_errors=True
     ) as folder:
-        path = Path(folder, f"{name}.py")
+        path = Path(folder, re.sub(r"[^\w.\[\]-]+", "_", name) + ".py")
         path.write_text(script, encoding="utf-8", errors="backslashreplace")
         trace = path.with_name("trace")
         python_path = {"PYTHONPATH": child_python_path()}
@@ -694,12 +725,9 @@ class ArtifactTestCase(unittest.TestCase):
             tempfile.TemporaryDirectory(dir=run_folder(), ignore_cleanup_errors=True)
         )
 
-        # torch copies its variables into each artifact, where they win over the child's
-        # environment: what would send a child's output elsewhere must not be there.
         wiring.enter_context(mock.patch.dict(os.environ))
-        variables = "TRACE DTRACE LOGS LOGS_OUT COMPILE_DEBUG COMPILE_DEBUG_DIR"
-        for name in variables.split():
-            os.environ.pop(f"TORCH_{name}", None)
+        for name in REDIRECTING:
+            os.environ.pop(name, None)
         # Keyed by content, so that what is built once serves all tests and their children:
         # C++ in the one, and Inductor's precompiled headers in the folder for temporary files.
         cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or run_folder() / "inductor"
@@ -763,8 +791,7 @@ class ArtifactTestCase(unittest.TestCase):
         self.assertEqual(
             len(pairs), artifacts, "the number of artifacts that torch logged"
         )
-        # As in FxGraphRunnableTest.test_basic_tensor_add
-        test = ".".join(self.id().split(".")[-2:])
+        test = f"{type(self).__name__}.{self._testMethodName}"
         messages, paths = [], []
         for number, (artifact, graph) in enumerate(pairs, start=1):
             compiled = graph and self.handler.format(graph)
@@ -1907,6 +1934,112 @@ class TritonTest(ArtifactTestCase):
         self.assertIn("tl.load(x_ptr + offsets, mask=mask) * 2", script)
 
 
+# A trace of one's own: the artifacts that a real program left behind.
+
+
+def compile_id(metadata):
+    """Return the compile id of a record of the trace, as tlparse shows it: [0/0], [1/0_1]."""
+    frame = [metadata.get(key) for key in ("frame_id", "frame_compile_id")]
+    parts = [str(number) for number in frame if number is not None]
+    if (autograd := metadata.get("compiled_autograd_id")) is not None:
+        parts.insert(0, f"!{autograd}")
+    attempt = metadata.get("attempt")
+    return f"[{'/'.join(parts) or '-'}{f'_{attempt}' if attempt else ''}]"
+
+
+def recorded_artifacts(path):
+    """
+    Return what there is to judge in a log that TORCH_TRACE wrote, or a folder of them.
+
+    Each is a tuple: a name (file, compile id, line, and the torch that wrote it if it is
+    another one), the log, where the artifact begins (offset in bytes, line), and what
+    is broken there, or None. Raises FileNotFoundError if there is no such log.
+    """
+    logs = (
+        sorted(f for f in Path(path).iterdir() if f.is_file())
+        if os.path.isdir(path)
+        else [Path(path)]
+    )
+    found = []
+    for log in logs:
+        broken, good = [], []
+
+        def records(log=log, broken=broken, good=good):
+            for record in read_trace(log):
+                (broken if record.problem else good).append(
+                    (record.lineno, record.problem)
+                )
+                yield record
+
+        for artifact, _ in with_graphs(records()):
+            name = f"{log.name} {compile_id(artifact.metadata)} line {artifact.lineno}"
+            writer = re.search(r"(?m)^# torch version: (\S+)$", artifact.payload)
+            if writer and writer[1] != torch.__version__:
+                name += f" recorded by torch {writer[1]}"
+            found.append((name, log, artifact.offset, artifact.lineno, None))
+        if broken and not good:
+            broken = [(1, "is no trace")]
+        for lineno, problem in broken:
+            found.append((f"{log.name} line {lineno}", log, 0, lineno, problem))
+    return sorted(found, key=lambda item: (item[1], item[3]))
+
+
+class RecordedTraceTest(ArtifactTestCase):
+    """The artifacts of the trace that FX_GRAPH_RUNNABLE_TRACE names, a test for each."""
+
+    def setUp(self):
+        super().setUp()
+        # The artifacts have the configs of their program, graph caches on.
+        os.environ.update(
+            TORCHINDUCTOR_FX_GRAPH_CACHE="0", TORCHINDUCTOR_AUTOGRAD_CACHE="0"
+        )
+
+    def judge_recorded(self, name, log, offset, lineno, problem):
+        """Judge one of recorded_artifacts."""
+        if problem:
+            self.skipTest(f"{log}, line {lineno}: {problem}")
+        artifact, graph = next(with_graphs(read_trace(log, offset, lineno)))
+        devices = set(re.findall(r"device\(type='(\w+)'", artifact.payload))
+        if elsewhere := devices - {"cpu", "meta", ACCELERATOR}:
+            self.skipTest(f"needs {', '.join(sorted(elsewhere))}, which is not here")
+        # Folders of the machine that it was recorded on, its own trace for one.
+        folders = "|".join(
+            (*REDIRECTING, "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+        )
+        script = re.sub(
+            rf"(?m)^os\.environ\['({folders})'\] = .*\n", "", artifact.payload
+        )
+        judge(script, graph and graph.payload, f"{type(self).__name__}.{name}")
+
+    def test_trace(self):
+        path = os.environ.get("FX_GRAPH_RUNNABLE_TRACE")
+        if not path:
+            self.skipTest(
+                "set FX_GRAPH_RUNNABLE_TRACE to a log or folder that TORCH_TRACE wrote"
+            )
+        if not os.path.exists(path):
+            self.fail(f"FX_GRAPH_RUNNABLE_TRACE={path}: there is no such log or folder")
+        if all(problem for *_, problem in recorded_artifacts(path)):
+            self.fail(
+                f"FX_GRAPH_RUNNABLE_TRACE={path}: there is no artifact in it; "
+                "run the program with TORCH_TRACE=FOLDER, its caches fresh"
+            )
+
+
+def add_recorded_tests(path):
+    """Give RecordedTraceTest a test for each artifact of a trace, numbered in its order."""
+    for number, item in enumerate(recorded_artifacts(path), start=1):
+
+        def test(self, item=item):
+            self.judge_recorded(*item)
+
+        setattr(RecordedTraceTest, f"test_{number:04} {item[0]}", test)
+
+
+if os.path.exists(os.environ.get("FX_GRAPH_RUNNABLE_TRACE", "")):
+    add_recorded_tests(os.environ["FX_GRAPH_RUNNABLE_TRACE"])
+
+
 class HarnessTest(ArtifactTestCase):
     """The harness itself, on scripts written by hand: what it must catch, say and clean up."""
 
@@ -2181,6 +2314,126 @@ class <lambda>(torch.nn.Module):
         self.assertEqual(outcome("expected", closed="99.0")[:8], "SkipTest")
         self.assertEqual(outcome("expected", opened="2.9")[:8], "SkipTest")
         self.assertEqual(outcome("expected", opened="99.0"), "BadArtifact: expected")
+
+    def trace_line(self, metadata, payload=None):
+        """Return a record as torch writes it into a log, as bytes."""
+        if payload is not None:
+            md5 = hashlib.md5(payload.encode(), usedforsecurity=False).hexdigest()
+            metadata = metadata | {"has_payload": md5}
+        text = f"V1123 05:00:00.123000 42 torch/a/b.py:7] {json.dumps(metadata)}\n"
+        lines = [] if payload is None else payload.split("\n")
+        return (text + "".join(f"\t{line}\n" for line in lines)).encode()
+
+    def artifact_lines(self, script, compile_id=0, **more):
+        """Return a log of an artifact and its graph, 8 lines and more, as bytes."""
+        ids = {"frame_id": compile_id, "frame_compile_id": 0, "attempt": 0} | more
+        artifact = {"artifact": {"name": "fx_graph_runnable", "encoding": "string"}}
+        return self.trace_line(artifact | ids, script)
+
+    def test_trace_that_is_good(self):
+        log = Path(self.kept, "rank_0.log")
+        other = {"chromium_event": {}}
+        script = "# torch version: 1.0\n" + self.GOOD + "x = '\u00e9'"
+        log.write_bytes(
+            self.trace_line(other, "{\n}")
+            + self.artifact_lines(script)
+            + self.trace_line(
+                {"artifact": {"name": "before_post_grad_graph"}}, self.GRAPH
+            )
+            + self.trace_line(other)
+            + self.artifact_lines(self.GOOD, 1, attempt=1)
+        )
+        Path(self.kept, "rank_1.log").write_bytes(self.artifact_lines(self.GOOD, 2))
+        first, second, third = recorded_artifacts(self.kept)
+        self.assertEqual(first[0], "rank_0.log [0/0] line 4 recorded by torch 1.0")
+        self.assertRegex(second[0], r"^rank_0.log \[1/0_1\] line \d+$")
+        self.assertEqual(third[0], "rank_1.log [2/0] line 1")
+        self.assertEqual(recorded_artifacts(log), [first, second])
+        _, log, offset, lineno, problem = first
+        self.assertIsNone(problem)
+        artifact, graph = next(with_graphs(read_trace(log, offset, lineno)))
+        self.assertEqual((artifact.payload, graph.payload), (script, self.GRAPH))
+
+    def test_trace_that_is_broken(self):
+        whole = self.artifact_lines(self.GOOD)
+        log = Path(self.kept, "a.log")
+        log.write_bytes(
+            whole[:70]  # cut off, and the program goes on
+            + b"\n"
+            + whole.replace(b"def", b"d\xffef")
+            + whole.replace(b'"artifact"', b'"\xff"')
+            + b"a line of something else\n"
+            + whole
+            + whole[:-9]  # cut short
+        )
+        Path(self.kept, "b.txt").write_text("these are\nno traces\n")
+        names = [(item[0], item[4]) for item in recorded_artifacts(self.kept)]
+        self.assertEqual(
+            [name for name, problem in names if not problem], ["a.log [0/0] line 9"]
+        )
+        problems = [f"{name} {problem}" for name, problem in names if problem]
+        for problem, expected in itertools.zip_longest(
+            problems,
+            (
+                "a.log line 1 is cut off or garbled",
+                "a.log line 2 has a payload cut short or garbled",
+                "a.log line 5 is cut off or garbled",
+                "a.log line 8 is no record of a trace",
+                "a.log line 12 has a payload cut short",
+                "b.txt line 1 is no trace",
+            ),
+        ):
+            self.assertIn(expected, problem)
+
+    def test_trace_that_is_not_there(self):
+        empty = os.path.join(self.kept, "empty")
+        os.mkdir(empty)
+        Path(self.kept, "log").write_bytes(
+            self.trace_line({"chromium_event": {}}, "{}")
+        )
+        for path, message in (
+            ("/no/such/trace", "there is no such log or folder"),
+            (empty, "there is no artifact in it"),
+            (os.path.join(self.kept, "log"), "there is no artifact in it"),
+        ):
+            os.environ["FX_GRAPH_RUNNABLE_TRACE"] = path
+            with self.assertRaisesRegex(self.failureException, message):
+                RecordedTraceTest("test_trace").test_trace()
+        del os.environ["FX_GRAPH_RUNNABLE_TRACE"]
+        with self.assertRaisesRegex(unittest.SkipTest, "set FX_GRAPH_RUNNABLE_TRACE"):
+            RecordedTraceTest("test_trace").test_trace()
+
+    def test_trace_from_another_device(self):
+        log = Path(self.kept, "log")
+        log.write_bytes(
+            self.artifact_lines(self.GOOD + "# device(type='abacus', index=0)")
+        )
+        ((*item,),) = recorded_artifacts(log)
+        with self.assertRaisesRegex(
+            unittest.SkipTest, "needs abacus, which is not here"
+        ):
+            RecordedTraceTest("test_trace").judge_recorded(*item)
+
+    @skip_if_compile_disabled
+    def test_trace_of_a_program(self):
+        program = "import torch; torch.compile(lambda x: x.sin() * 2)(torch.randn(3))"
+        trace = os.path.join(self.kept, "trace")
+        environ = {
+            "PYTHONPATH": child_python_path(),
+            "TORCH_TRACE": trace,
+            "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+            "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+        }
+        environ = os.environ | environ
+        subprocess.run([sys.executable, "-c", program], env=environ, check=True)
+        ((*item,),) = recorded_artifacts(trace)
+        self.assertIn(" [0/0] line ", item[0])
+        _, log, offset, lineno, _ = item
+        self.assertIsNotNone(next(with_graphs(read_trace(log, offset, lineno)))[1])
+        before = [path.stat() for path in Path(trace).iterdir()]
+        RecordedTraceTest("test_trace").judge_recorded(*item)
+        after = [path.stat() for path in Path(trace).iterdir()]
+        self.assertEqual([s.st_size for s in after], [s.st_size for s in before])
 
     def test_release(self):
         versions = ("2.13.0a0+git123abc", "2.13.0+cpu", "2.13", "2.13.0.dev20261101")
