@@ -313,7 +313,8 @@ def difference(compiled, rebuilt):
         return ""
     diff = ["--- compiled", "+++ rebuilt"]
     # Each size is a token, a symbolic one a star.
-    tokens = [re.findall(r"'\*'|\w+|.", str(n), re.S) for n in (normal_old, normal_new)]
+    texts = "\n".join(normal_old), "\n".join(normal_new)
+    tokens = [re.findall(r"'\*'|\w+|.", text, re.S) for text in texts]
     pairs = itertools.zip_longest(*tokens, fillvalue="")
     changed = [(a, b) for a, b in pairs if a != b]
     if all(a.isdigit() and b == "'*'" for a, b in changed):
@@ -2248,6 +2249,25 @@ class <lambda>(torch.nn.Module):
         ):
             with self.subTest(what):
                 self.assertEqual(difference(self.GRAPH, self.altered(old, new)), "")
+
+    def test_difference_in_nothing_but_symbols(self):
+        static = self.altered("s77", "6").replace("6 + 1", "7")
+        for compiled, rebuilt, note in (
+            (
+                static,
+                self.GRAPH.replace("Sym(s77)", "Sym(6)"),
+                "with symbols for sizes that were static",
+            ),
+            (
+                self.GRAPH.replace("Sym(s77)", "Sym(6)"),
+                static,
+                "with static sizes for symbols",
+            ),
+        ):
+            first = difference(compiled, rebuilt).splitlines()[1]
+            self.assertEqual(first, f"+++ rebuilt, {note}, and no other difference")
+            worse = rebuilt.replace("mul.Tensor", "add.Tensor")
+            self.assertEqual(difference(compiled, worse).splitlines()[1], "+++ rebuilt")
 
     def test_difference_shows_the_lines_in_their_own_names(self):
         self.assertEqual(
