@@ -1733,6 +1733,12 @@ class DistributedTest(ArtifactTestCase):
         self.assertIn("'size': 4", script)
         self.assertIn("'size': 2", script)
 
+    @known_gap(
+        "unreported",
+        "an artifact compiles the hints of its symbolic sizes, but for split sizes",
+        "(?s)LoweringException: AssertionError.*target: _c10d_functional.all_to_all_single",
+        closed="2.10",
+    )
     @symbols_are_undefined
     def test_all_to_all_with_dynamic_shapes(self):
         def f(x):
