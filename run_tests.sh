@@ -151,7 +151,8 @@ def interrupt(*_):
     raise KeyboardInterrupt
 
 
-for number in (signal.SIGTERM, signal.SIGHUP):
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+for number in SIGNALS:  # SIGINT too: a shell that starts this in the background has it ignored
     signal.signal(number, interrupt)
 parents = [path for path in (tempfile.gettempdir(), "/tmp") if not re.search(r"\s", path)]
 with tempfile.TemporaryDirectory(prefix="fx_graph_runnable_", dir=parents[0], ignore_cleanup_errors=True) as folder:
@@ -165,7 +166,7 @@ with tempfile.TemporaryDirectory(prefix="fx_graph_runnable_", dir=parents[0], ig
         for thread in threads:
             thread.join()
     except KeyboardInterrupt:
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
         for process in processes:
             process.send_signal(signal.SIGINT)
