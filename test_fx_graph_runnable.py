@@ -561,7 +561,7 @@ def known_gap(issue, reason, error, opened="0.0", closed="9999.0"):
 
 subgraphs_cannot_be_printed = known_gap(
     "pytorch/pytorch#150062",
-    "a subgraph prints as <lambda>()",
+    "a subgraph prints as a lambda, which is a syntax error",
     r"(?s)is no Python .invalid syntax.* = <lambda>\(\)",
     closed="2.14",
 )
@@ -1068,7 +1068,7 @@ class RecordedStateTest(ArtifactTestCase):
             )
 
         torch.compile(f)(torch.randn(3))
-        (script,) = self._exec_and_verify_payload()
+        (script,) = self.scripts()
         texts = re.findall(r"register_buffer\('\w+', tensor\((.*)\)\)", script)
         constants = [
             torch.tensor(ast.literal_eval(text.replace("inf", "1e999")))
@@ -2298,7 +2298,6 @@ class <lambda>(torch.nn.Module):
         ((artifact, graph),) = with_graphs(self.handler.buffer)
         for what, old, new in (
             ("stride", r"\(3, 4\), \(1, 3\)", "(3, 4), (4, 1)"),
-            ("dtype", r", dtype=torch\.float64", ", dtype=torch.int64"),
             ("constant", r"arg0_1, 2\.5\)", "arg0_1, 2.25)"),
         ):
             with self.subTest(what):
