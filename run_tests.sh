@@ -129,22 +129,26 @@ def start(index, folder):
 
 def follow(process):
     """Print the line of each test as it ends; keep for the end what unittest says of the failures."""
-    rest = []
+    rest, failed = [], False
     for line in process.stdout:
         line = line.rstrip("\n")
         if rest or RULE.fullmatch(line):
             rest.append(line)
-        elif line and line not in lines:
-            lines[line] = OUTCOME.fullmatch(line)
-            sys.stdout.write(f"{line}\n")
-            sys.stdout.flush()
-    report, ran, _ = "\n".join(rest).rpartition("-" * 70 + "\nRan ")
+        elif line:
+            outcome = OUTCOME.fullmatch(line)
+            failed = failed or bool(outcome and outcome[2])
+            if line not in lines:
+                lines[line] = outcome
+                sys.stdout.write(f"{line}\n")
+                sys.stdout.flush()
+    report, _, _ = "\n".join(rest).rpartition("-" * 70 + "\nRan ")
     for part in re.split(f"(?m)^{'=' * 70}\n", report):
         if part.strip():
             reports[part.strip()] = "=" * 70
-    if process.wait() and not ran:
-        reports[f"the tests did not end: exit code {process.returncode}"] = "=" * 70
-        lines[f"exit code {process.returncode}"] = OUTCOME.fullmatch("ERROR")
+    code = process.wait()
+    if code not in (0, 5) and not failed:  # 5: this share has no test
+        reports[f"some tests ended with exit code {code}, and did not say how"] = "=" * 70
+        lines[f"exit code {code}"] = OUTCOME.fullmatch("ERROR")
 
 
 def interrupt(*_):
@@ -177,6 +181,8 @@ with tempfile.TemporaryDirectory(prefix="fx_graph_runnable_", dir=parents[0], ig
 for report, rule in reports.items():
     print(f"\n{rule}\n{report}")
 passed, failed, skipped = (sum(bool(line and line[kind]) for line in lines.values()) for kind in (1, 2, 3))
+if not lines:
+    print("run_tests.sh: no test has such a name", file=sys.stderr)
 print(f"\n{passed} passed, {failed} failed, {skipped} skipped")
-sys.exit(failed > 0)
+sys.exit(failed > 0 or not lines)
 EOF

@@ -2235,8 +2235,9 @@ class <lambda>(torch.nn.Module):
             ("symbolic size made static", r"\[s77, 2\]", r"[6, 2]"),
             ("symbolic input made static", r"Sym\(s77\)", r"Sym(6)"),
         ):
-            with self.subTest(what):
-                self.assertNotEqual(difference(self.GRAPH, self.altered(old, new)), "")
+            self.assertNotEqual(
+                difference(self.GRAPH, self.altered(old, new)), "", what
+            )
 
     def test_graphs_that_are_the_same(self):
         for what, old, new in (
@@ -2253,8 +2254,7 @@ class <lambda>(torch.nn.Module):
             ("name of a subgraph", r"true_graph_0", r"repeated_subgraph0"),
             ("name of the class", r"<lambda>", r"GraphModule"),
         ):
-            with self.subTest(what):
-                self.assertEqual(difference(self.GRAPH, self.altered(old, new)), "")
+            self.assertEqual(difference(self.GRAPH, self.altered(old, new)), "", what)
 
     def test_difference_in_nothing_but_symbols(self):
         static = self.altered("s77", "6").replace("6 + 1", "7")
@@ -2300,13 +2300,10 @@ class <lambda>(torch.nn.Module):
             ("stride", r"\(3, 4\), \(1, 3\)", "(3, 4), (4, 1)"),
             ("constant", r"arg0_1, 2\.5\)", "arg0_1, 2.25)"),
         ):
-            with self.subTest(what):
-                script, changes = re.subn(old, new, artifact.payload)
-                self.assertEqual(changes, 1, script)
-                with self.assertRaisesRegex(
-                    BadArtifact, "(?s)is unfaithful.*\n-.*\n\\+"
-                ):
-                    judge(script, graph.payload, what)
+            script, changes = re.subn(old, new, artifact.payload)
+            self.assertEqual(changes, 1, script)
+            with self.assertRaisesRegex(BadArtifact, "(?s)is unfaithful.*\n-.*\n\\+"):
+                judge(script, graph.payload, what)
 
     def test_artifact_that_compiles_nothing(self):
         with self.assertRaisesRegex(BadArtifact, "compiled 0 graphs, not 1"):
