@@ -1917,7 +1917,8 @@ class TritonTest(ArtifactTestCase):
 
     @symbols_are_undefined
     def test_dynamic_grid(self):
-        self.launch(plain_kernel, dynamic=True, BLOCK_SIZE=64)
+        script = self.launch(plain_kernel, dynamic=True, BLOCK_SIZE=64)
+        self.assertIn("tl.load(x_ptr + offsets, mask=mask) * 2", script)
 
     def test_mutated_input(self):
         def f(x):
@@ -2463,6 +2464,8 @@ class <lambda>(torch.nn.Module):
         self.assertLess(release("2.9.1"), release("2.10"))
 
     def test_nothing_of_a_test_stays(self):
+        from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
+
         def state():
             """All that a test changes."""
             configs = (
@@ -2477,11 +2480,13 @@ class <lambda>(torch.nn.Module):
                 tempfile.tempdir,
                 [config.get_config_copy() for config in configs],
                 os.listdir(run_folder()),
+                dict(kernel_side_table.id_to_kernel),
             )
 
         class Interrupted(ArtifactTestCase):
             def test(self):
                 os.environ["TORCH_LOGS"] = "+dynamo"
+                kernel_side_table.add_kernel(print)
                 raise KeyboardInterrupt
 
         before = state()
