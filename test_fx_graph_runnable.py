@@ -1134,6 +1134,8 @@ class RecordedStateTest(ArtifactTestCase):
         torch._dynamo.mark_dynamic(x, 0)
         torch.compile(lambda x: x.t() * x.shape[0])(x)
         (script,) = self.scripts()
+        values = [call.args[0] for call in inputs_of(script) if call[0] == "symint"]
+        self.assertEqual(values, [6])
         sizes = [call.args[1] for call in inputs_of(script) if call[0] == "tensor"]
         self.assertEqual(sizes, [(6, 5)])
         self.assertIn("tracing_mode='symbolic'", script)
@@ -1173,7 +1175,10 @@ class InputsTest(ArtifactTestCase):
         )
         xs = [self.randn(3).to(dtype) for dtype in (*floats, *others, torch.complex64)]
         torch.compile(lambda *xs: [x.to(torch.complex64) + 1 for x in xs])(*xs)
-        self._exec_and_verify_payload()
+        (script,) = self._exec_and_verify_payload()
+        storages = [call for call in inputs_of(script) if call[0] == "storage"]
+        hints = [c.kwargs.get("dtype_hint", torch.float32) for c in storages]
+        self.assertEqual(hints, [x.dtype for x in xs])
 
     def test_layouts_and_storages(self):
         storage = self.randn(20)
@@ -1184,6 +1189,7 @@ class InputsTest(ArtifactTestCase):
         torch.compile(lambda *xs: [x * 2 for x in xs])(*views, *layouts, image)
         (script,) = self._exec_and_verify_payload()
         tensors = [call for call in inputs_of(script) if call[0] == "tensor"]
+        self.assertTrue(all(call.kwargs["is_leaf"] for call in tensors))
         storages = [call.args[0] for call in tensors]
         self.assertEqual(storages, [0, 0, 1, 1, 1, 1, 1, 2])
         offsets = [call.kwargs.get("storage_offset", 0) for call in tensors]
@@ -1246,6 +1252,7 @@ class ConstantsTest(ArtifactTestCase):
             def forward(self, x):
                 self.count += 1
                 x = torch.clamp(x * 0.12345678901234567, -float("inf"), 1e-300)
+                x = x + torch.tensor([1, -2, 3, 4], dtype=torch.int16, device=x.device)
                 return (x + lifted).masked_fill(x > 1e30, float("inf")) * self.scale
 
         torch.compile(Model().to(self.device).eval())(self.randn(4))
