@@ -1977,13 +1977,16 @@ def recorded_artifacts(path):
     )
     found = []
     for log in logs:
-        broken, good = [], []
+        broken, good = [], set()
 
         def records(log=log, broken=broken, good=good):
             for record in read_trace(log):
-                (broken if record.problem else good).append(
-                    (record.lineno, record.problem)
-                )
+                if record.problem:
+                    broken.append((record.lineno, record.problem))
+                else:
+                    good.add(True)
+                if len(broken) == 1000 and not good:
+                    return  # a large file of another kind
                 yield record
 
         for artifact, _ in with_graphs(records()):
