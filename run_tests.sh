@@ -82,7 +82,7 @@ if ! has_torch "$python"; then
   python=$venv/bin/python
 fi
 
-# Runs a share of the tests in each process. -B: no bytecode is left in the checkout.
+# Each process runs the next test that none has run. -B: no bytecode is left in the checkout.
 exec "$python" -B - "$here" "$jobs" ${arguments[@]+"${arguments[@]}"} <<'EOF'
 import os
 import re
@@ -98,11 +98,11 @@ if arguments and all("." in name and name[0] != "-" for name in arguments):
     jobs = min(jobs, len(arguments))  # single tests by name
 RULE = re.compile("={70}|-{70}")
 OUTCOME = re.compile(r"(?:.* \.\.\. )?(?:(ok)|(FAIL|ERROR|unexpected success)|(skipped .*|expected failure))")
-lines, reports = {}, {}  # as ordered sets: what fails before the tests do, fails in each share
+lines, reports = {}, {}  # as ordered sets: what fails before the tests do, fails in each process
 
 
-def start(index, folder):
-    """Start a process with one share of the tests, in a session of its own: signals reach it from here."""
+def start(folder):
+    """Start a process that runs tests which no other one has claimed. Signals reach it from here alone."""
     python = sys.executable
     if re.search(r"\s", sys.prefix):  # Inductor cannot build C++ against a torch with a space in its path
         link = os.path.join(folder, "python")
@@ -111,11 +111,8 @@ def start(index, folder):
         python = os.path.join(link, os.path.relpath(python, sys.prefix))
     environ = dict(os.environ)
     environ["TORCHINDUCTOR_CACHE_DIR"] = environ.get("TORCHINDUCTOR_CACHE_DIR") or os.path.join(folder, "inductor")
-    try:  # a share of the share, if this is one
-        total, share = int(environ.get("TEST_TOTAL_SHARDS", 1)), int(environ.get("TEST_SHARD_INDEX", 0))
-        environ.update(TEST_TOTAL_SHARDS=str(total * jobs), TEST_SHARD_INDEX=str(share * jobs + index))
-    except ValueError:
-        pass  # the suite says what is wrong
+    environ["FX_GRAPH_RUNNABLE_CLAIMS"] = os.path.join(folder, "claims")
+    environ.setdefault("OMP_NUM_THREADS", "1")  # the processes themselves are the parallelism
     return subprocess.Popen(
         [python, "-B", os.path.join(here, "test_fx_graph_runnable.py"), *arguments, "-v"],
         env=environ,
@@ -146,7 +143,7 @@ def follow(process):
         if part.strip():
             reports[part.strip()] = "=" * 70
     code = process.wait()
-    if code not in (0, 5) and not failed:  # 5: this share has no test
+    if code not in (0, 5) and not failed:  # 5: the others ran all tests
         reports[f"some tests ended with exit code {code}, and did not say how"] = "=" * 70
         lines[f"exit code {code}"] = OUTCOME.fullmatch("ERROR")
 
@@ -162,8 +159,9 @@ parents = [path for path in (tempfile.gettempdir(), "/tmp") if not re.search(r"\
 with tempfile.TemporaryDirectory(prefix="fx_graph_runnable_", dir=parents[0], ignore_cleanup_errors=True) as folder:
     processes = []
     try:
-        for index in range(jobs):
-            processes.append(start(index, folder))
+        os.mkdir(os.path.join(folder, "claims"))
+        for _ in range(jobs):
+            processes.append(start(folder))
         threads = [threading.Thread(target=follow, args=[process]) for process in processes]
         for thread in threads:
             thread.start()

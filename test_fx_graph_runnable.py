@@ -759,9 +759,15 @@ class ArtifactTestCase(unittest.TestCase):
 
     def run(self, result=None):
         index, total = this_share()
-        place = all_tests().get((type(self).__name__, self._testMethodName), index)
-        if place % total != index:
-            return result
+        place = all_tests().get((type(self).__name__, self._testMethodName))
+        if place is not None:
+            if place % total != index:
+                return result
+            if claims := os.environ.get("FX_GRAPH_RUNNABLE_CLAIMS"):
+                try:
+                    Path(claims, str(place)).touch(exist_ok=False)
+                except FileExistsError:  # a process beside this one runs it
+                    return result
         try:
             return super().run(result)
         except KeyboardInterrupt:
@@ -2307,14 +2313,22 @@ class <lambda>(torch.nn.Module):
         x = torch.randn(4, 3, dtype=torch.float64).t()
         torch.compile(lambda x: x * 2.5)(x)
         ((artifact, graph),) = with_graphs(self.handler.buffer)
-        for what, old, new in (
-            ("stride", r"\(3, 4\), \(1, 3\)", "(3, 4), (4, 1)"),
-            ("constant", r"arg0_1, 2\.5\)", "arg0_1, 2.25)"),
+        script = artifact.payload
+        for old, new in (
+            (r"\(3, 4\), \(1, 3\)", "(3, 4), (4, 1)"),
+            (r"arg0_1, 2\.5\)", "arg0_1, 2.25)"),
         ):
-            script, changes = re.subn(old, new, artifact.payload)
+            script, changes = re.subn(old, new, script)
             self.assertEqual(changes, 1, script)
-            with self.assertRaisesRegex(BadArtifact, "(?s)is unfaithful.*\n-.*\n\\+"):
-                judge(script, graph.payload, what)
+        with self.assertRaisesRegex(BadArtifact, "is unfaithful") as caught:
+            judge(script, graph.payload, "altered")
+        for line in (
+            "-arg0_1: f64[3, 4][1, 3]cpu",
+            "+arg0_1: f64[3, 4][4, 1]cpu",
+            'mul: "f64[3, 4][1, 3]cpu" = torch.ops.aten.mul.Tensor(arg0_1, 2.5)',
+            'mul: "f64[3, 4][4, 1]cpu" = torch.ops.aten.mul.Tensor(arg0_1, 2.25)',
+        ):
+            self.assertIn(line, str(caught.exception))
 
     def test_artifact_that_compiles_nothing(self):
         with self.assertRaisesRegex(BadArtifact, "compiled 0 graphs, not 1"):
@@ -2456,6 +2470,7 @@ class <lambda>(torch.nn.Module):
             "TORCH_TRACE": trace,
             "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
             "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+            "TORCHINDUCTOR_VEC_ISA_OK": "0",  # saves a probe of the CPU
         }
         environ = os.environ | environ
         subprocess.run([sys.executable, "-c", program], env=environ, check=True)
