@@ -1488,6 +1488,14 @@ class DynamicShapesTest(ArtifactTestCase):
         "pytorch/pytorch#190838",
         "the size of a storage needs Max, which the artifact does not import",
         "NameError: name 'Max' is not defined",
+        opened="2.13",
+    )
+    @known_gap(
+        "pytorch/pytorch#190838",
+        "the size of a storage needs Max, which the artifact does not import",
+        # The second for the forward graph: see symbols_become_static.
+        "NameError: name 'Max' is not defined|with static sizes for symbols, and no other",
+        closed="2.13",
     )
     def test_storage_size_with_max(self):
         # A backward graph takes the result of exp, whose rows may be empty.
@@ -1527,7 +1535,7 @@ class DynamicShapesTest(ArtifactTestCase):
     @known_gap(
         "unreported",
         "the repeats of an artifact do not sum to the output size",
-        "allocated size does not match required size|device-side assert triggered",
+        r"allocated size does not match required size|result_size == cumsum_ptr\[size - 1\]",
         closed="2.12",
     )
     @symbols_become_static
