@@ -2543,6 +2543,27 @@ class <lambda>(torch.nn.Module):
         self.assertEqual({release(version) for version in versions}, {(2, 13, 0)})
         self.assertLess(release("2.9.1"), release("2.10"))
 
+    def test_shares_and_claims(self):
+        tests = [
+            HarnessTest(name) for case, name in all_tests() if case == "HarnessTest"
+        ]
+        os.environ.pop("FX_GRAPH_RUNNABLE_CLAIMS", None)
+        os.environ["TEST_TOTAL_SHARDS"] = "3"
+        shares = []
+        for index in range(3):
+            os.environ["TEST_SHARD_INDEX"] = str(index)
+            shares.append([test.id() for test in tests if is_ours(test)])
+        sizes = [len(share) for share in shares]
+        self.assertLessEqual(max(sizes) - min(sizes), 1)
+        self.assertEqual(sorted(sum(shares, [])), sorted(test.id() for test in tests))
+        for wrong in ("3", "-1", "one", ""):
+            os.environ["TEST_SHARD_INDEX"] = wrong
+            with self.assertRaisesRegex(ValueError, "TEST_SHARD_INDEX=.*give an index"):
+                this_share()
+        os.environ.update(TEST_TOTAL_SHARDS="1", TEST_SHARD_INDEX="0")
+        os.environ["FX_GRAPH_RUNNABLE_CLAIMS"] = self.kept
+        self.assertEqual([is_ours(self), is_ours(self)], [True, False])
+
     def test_nothing_of_a_test_stays(self):
         from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
 
