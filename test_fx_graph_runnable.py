@@ -1506,6 +1506,7 @@ class DynamicShapesTest(ArtifactTestCase):
         "the size of a storage needs Max, which the artifact does not import",
         "NameError: name 'Max' is not defined",
         opened="2.13",
+        closed="2.14",
     )
     @known_gap(
         "pytorch/pytorch#190838",
