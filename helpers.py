@@ -1,9 +1,13 @@
 # Owner(s): ["module: dynamo"]
 """What is available here, and the skips made of it. Nothing in here knows about artifacts."""
 
+import contextlib
+import math
 import os
+import re
 import unittest
 import warnings
+from pathlib import Path
 
 with warnings.catch_warnings():
     # torch does without numpy, but says so on standard error.
@@ -52,6 +56,42 @@ def _triton_drives_accelerator() -> bool:
 
 HAS_TRITON = _triton_drives_accelerator()
 
+
+def usable_cores():
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # on Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def usable_memory():
+    """Return the bytes of memory that processes may take, as far as the system says."""
+    limits = [math.inf]
+    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows
+        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    with contextlib.suppress(OSError):  # Linux
+        available = re.search(
+            r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text()
+        )
+        limits += [int(available[1]) * 2**10] if available else []
+    # Of a container: control groups, of version 2 and 1.
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max"
+            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    return min(limits)
+
+
+def free_accelerator_memory():
+    """Return the free bytes of the accelerator, as far as there is one that says."""
+    query = getattr(
+        ACCELERATOR and torch.get_device_module(ACCELERATOR), "mem_get_info", None
+    )
+    with contextlib.suppress(RuntimeError):  # some of XPU's
+        if query:
+            return query()[0]
+    return math.inf
+
+
 skip_in_fbcode = unittest.skipIf(
     IS_FBCODE or IS_SANDCASTLE,
     "in fbcode and sandcastle a child process cannot import torch",
@@ -63,6 +103,7 @@ skip_if_compile_disabled = unittest.skipIf(
 requires_distributed = unittest.skipUnless(
     HAS_DISTRIBUTED, "this torch was built without torch.distributed"
 )
+requires_accelerator = unittest.skipUnless(ACCELERATOR, "needs an accelerator")
 requires_triton = unittest.skipUnless(
     HAS_TRITON, "needs Triton and an accelerator that it can drive"
 )

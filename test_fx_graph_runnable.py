@@ -12,12 +12,18 @@ import ast
 import atexit
 import contextlib
 import difflib
+import faulthandler
 import functools
 import hashlib
+import io
 import itertools
 import json
 import logging
 import logging.handlers
+import multiprocessing
+import multiprocessing.connection
+import multiprocessing.resource_tracker
+import multiprocessing.spawn
 import os
 import re
 import shlex
@@ -29,6 +35,7 @@ import sys
 import tempfile
 import textwrap
 import threading
+import time
 import unittest
 from pathlib import Path
 from unittest import mock
@@ -38,14 +45,45 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from helpers import (  # noqa: E402
     ACCELERATOR,
     HAS_TRITON,
+    free_accelerator_memory,
+    requires_accelerator,
     requires_distributed,
     requires_triton,
     skip_if_compile_disabled,
     skip_in_fbcode,
+    usable_cores,
+    usable_memory,
 )
 
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
+
+# Options that test/run_test.py of a fork of PyTorch passes: only its own run_tests knows
+# them, and that wants its own TestCase. It needs packages that torch does not bring.
+FORK_OPTIONS = {
+    "--discover-tests",
+    "--import-disabled-tests",
+    "--import-slow-tests",
+    "--log-suffix",
+    "--pytest-single-test",
+    "--rerun-disabled-tests",
+    "--run-parallel",
+    "--save-xml",
+    "--shard-id",
+    "--subprocess",
+    "--use-pytest",
+}
+STARTED_BY_FORK = __name__ == "__main__" and not FORK_OPTIONS.isdisjoint(
+    argument.partition("=")[0] for argument in sys.argv[1:]
+)
+if STARTED_BY_FORK:
+    from torch.testing._internal.common_utils import TestCase, run_tests
+else:
+    from unittest import TestCase
+
+    def run_tests():
+        """Run what the command line says, as unittest.main does."""
+        unittest.main(testRunner=Runner)
 
 
 # Triton kernels: at module level, since torch.compile looks them up by name.
@@ -366,8 +404,10 @@ REDIRECTING = (
 def run_folder():
     """Return the folder (a Path) for all that this process writes; it is gone at exit."""
     # Inductor cannot build C++ where the path has a space in it.
-    parents = [p for p in (tempfile.gettempdir(), "/tmp") if not re.search(r"\s", p)]
-    folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=parents[0])
+    parent = tempfile.gettempdir()
+    if re.search(r"\s", parent) and os.path.isdir("/tmp"):
+        parent = "/tmp"
+    folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=parent)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
@@ -406,13 +446,22 @@ def end_of(path):
     return f"(the last 8000 of {size} bytes)\n{text}" if size > 8000 else text
 
 
+def end_process(pid):
+    """End a process that leads a group, and its group: compile workers, for one."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        if hasattr(os, "killpg"):
+            os.killpg(pid, signal.SIGKILL)
+        else:  # Windows has no groups, and ends a process at once
+            os.kill(pid, signal.SIGTERM)
+
+
 def run_script(path, environ):
     """
     Run a script in a fresh Python process, in the folder that it lies in.
 
-    What it prints goes to the files stdout and stderr there. Returns its exit code, as
-    subprocess does, or None if it did not end within the time limit. Whatever it
-    started ends with it.
+    What it prints goes to the files stdout and stderr there, its process id to pid.
+    Returns its exit code, as subprocess does, or None if it did not end within the time
+    limit. Whatever it started ends with it.
     """
     with (
         open(path.with_name("stdout"), "wb") as stdout,
@@ -428,13 +477,23 @@ def run_script(path, environ):
             start_new_session=True,
         )
         try:
+            path.with_name("pid").write_text(str(child.pid))
             return child.wait(time_limit())
         except subprocess.TimeoutExpired:
             return None
         finally:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(child.pid, signal.SIGKILL)  # compile workers, for one
+            end_process(child.pid)
             child.wait()
+
+
+def how_it_ended(code):
+    """Return an exit code of subprocess in words; None says that it did not end."""
+    if code is None:
+        return f"did not end within {time_limit():g} s (FX_GRAPH_RUNNABLE_TIMEOUT)"
+    if code < 0:
+        name = {s.value: s.name for s in signal.Signals}.get(-code, f"signal {-code}")
+        return f"was killed by {name}"
+    return f"exited with code {code}"
 
 
 def what_is_wrong(script, code, compiled, rebuilt):
@@ -444,13 +503,7 @@ def what_is_wrong(script, code, compiled, rebuilt):
     Takes its script, its exit code (None: it did not end), the graph that was compiled
     (None: torch did not log it), and the graphs that it compiled when it ran.
     """
-    if code is None:
-        end = f"did not end within {time_limit():g} s (FX_GRAPH_RUNNABLE_TIMEOUT)"
-    elif code < 0:
-        name = {s.value: s.name for s in signal.Signals}.get(-code, f"signal {-code}")
-        end = f"was killed by {name}"
-    else:
-        end = f"exited with code {code}"
+    end = how_it_ended(code)
     try:
         nodes = list(ast.walk(ast.parse(script)))
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
@@ -610,40 +663,6 @@ def this_share():
     )
 
 
-@functools.cache
-def all_tests():
-    """
-    Return the place of each test of this module, by class name and method name; with
-    unittest's -k, of those tests that it picks.
-    """
-    cases = [c for c in globals().values() if isinstance(c, type)]
-    cases = [c for c in cases if issubclass(c, unittest.TestCase)]
-    names = unittest.defaultTestLoader.getTestCaseNames
-    tests = [(c.__name__, name) for c in cases for name in names(c)]
-    return {test: place for place, test in enumerate(tests)}
-
-
-def is_ours(test):
-    """
-    Return whether this process runs a test.
-
-    It does if the test is in its share and, of the processes that have the same folder
-    in FX_GRAPH_RUNNABLE_CLAIMS (those of run_tests.sh), this one is the first to come by.
-    """
-    index, total = this_share()
-    place = all_tests().get((type(test).__name__, test._testMethodName))
-    if place is None:  # of another module
-        return True
-    if place % total != index:
-        return False
-    if claims := os.environ.get("FX_GRAPH_RUNNABLE_CLAIMS"):
-        try:
-            Path(claims, str(place)).touch(exist_ok=False)
-        except FileExistsError:
-            return False
-    return True
-
-
 def setUpModule():
     time_limit()
     this_share()
@@ -700,47 +719,14 @@ def torch_at_home(folder):
             reset()
 
 
-@contextlib.contextmanager
-def quiet():
-    """Hide what this process prints, its C++ included; an exception takes it along."""
-    with tempfile.TemporaryFile(dir=run_folder()) as file:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        originals = os.dup(1), os.dup(2)
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        failure = None
-        try:
-            yield
-        except Exception as error:
-            failure = error
-            raise
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for fd, original in enumerate(originals, start=1):
-                os.dup2(original, fd)
-                os.close(original)
-            file.seek(0)
-            printed = file.read().decode(errors="backslashreplace")
-            if printed and failure and not isinstance(failure, unittest.SkipTest):
-                # Python 3.10 has no notes.
-                note = getattr(failure, "add_note", sys.stderr.write)
-                note(f"---- printed by the test itself\n{printed}")
-
-
 @skip_in_fbcode
-class ArtifactTestCase(unittest.TestCase):
+class ArtifactTestCase(TestCase):
     """Captures the artifacts of what a test compiles, and judges them."""
 
     device = "cpu"
 
-    @classmethod
-    def setUpClass(cls):
-        if cls.device is None:
-            raise unittest.SkipTest(cls.__doc__)
-
     def setUp(self):
+        super().setUp()
         self.wiring = wiring = contextlib.ExitStack()
         self.addCleanup(wiring.close)  # where setUp fails
         folder = wiring.enter_context(
@@ -759,8 +745,9 @@ class ArtifactTestCase(unittest.TestCase):
         wiring.enter_context(mock.patch.object(tempfile, "tempdir", cache))
         for name in ("TRITON_CACHE_DIR", "PYTORCH_KERNEL_CACHE_PATH"):
             os.environ.setdefault(name, cache)  # else in the home folder
-        with quiet():
-            wiring.enter_context(torch_at_home(folder))
+        wiring.enter_context(torch_at_home(folder))
+        # init_process_group puts the rank in front of each line of it.
+        wiring.enter_context(mock.patch.object(sys, "excepthook", sys.excepthook))
 
         self.handler = logging.handlers.BufferingHandler(capacity=sys.maxsize)
         self.handler.addFilter(FxGraphRunnableArtifactFilter())
@@ -777,20 +764,14 @@ class ArtifactTestCase(unittest.TestCase):
 
     def tearDown(self):
         self.wiring.close()
+        super().tearDown()
 
     def run(self, result=None):
-        if not is_ours(self):
-            return result
         try:
             return super().run(result)
         except KeyboardInterrupt:
             self.doCleanups()  # unittest leaves an interrupted test as it is
             raise
-
-    def _callTestMethod(self, method):
-        # Inside setUp and tearDown, and before unittest itself prints what came out.
-        with quiet():
-            method()
 
     def randn(self, *size, **options):
         """Return a random tensor of this size on the device under test."""
@@ -1862,21 +1843,18 @@ class DistributedTest(ArtifactTestCase):
 # The same graphs on an accelerator.
 
 
+@requires_accelerator
 class InputsAcceleratorTest(InputsTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
 
+@requires_accelerator
 class ConstantsAcceleratorTest(ConstantsTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
 
+@requires_accelerator
 class TrainingAcceleratorTest(TrainingTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
     @known_gap(
@@ -1888,41 +1866,37 @@ class TrainingAcceleratorTest(TrainingTest):
         super().test_embedding_and_transformer_layer()
 
 
+@requires_accelerator
 class ProgramsAcceleratorTest(ProgramsTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
 
+@requires_accelerator
 class DynamicShapesAcceleratorTest(DynamicShapesTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
 
+@requires_accelerator
 class HigherOrderOperatorsAcceleratorTest(HigherOrderOperatorsTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
 
+@requires_accelerator
 class CustomOperatorsAcceleratorTest(CustomOperatorsTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
 
+@requires_accelerator
 class DistributedAcceleratorTest(DistributedTest):
-    """Needs an accelerator."""
-
     device = ACCELERATOR
 
 
+@requires_triton
 @skip_if_compile_disabled
 class TritonTest(ArtifactTestCase):
-    """Needs Triton and an accelerator that it can drive."""
+    """Kernels of one's own, written in Triton."""
 
-    device = ACCELERATOR if HAS_TRITON else None
+    device = ACCELERATOR
 
     def launch(self, *kernels, dynamic=None, **options):
         """Compile a function that launches each kernel on the same input. Returns the script."""
@@ -2124,6 +2098,11 @@ if os.path.exists(os.environ.get("FX_GRAPH_RUNNABLE_TRACE", "")):
     add_recorded_tests(os.environ["FX_GRAPH_RUNNABLE_TRACE"])
 
 
+requires_posix = unittest.skipUnless(
+    os.name == "posix", "needs POSIX signals and pipes"
+)
+
+
 class HarnessTest(ArtifactTestCase):
     """The harness itself, on scripts written by hand: what it must catch, say and clean up."""
 
@@ -2166,12 +2145,14 @@ class HarnessTest(ArtifactTestCase):
             subprocess.run(again, check=False, capture_output=True).returncode, 3
         )
 
+    @requires_posix
     def test_signal(self):
         message = self.failure(
             self.GOOD + "import os, signal; os.kill(os.getpid(), signal.SIGTERM)"
         )
         self.assertIn("was killed by SIGTERM", message)
 
+    @requires_posix
     def test_time_limit(self):
         os.environ["FX_GRAPH_RUNNABLE_TIMEOUT"] = "1.5"
         fifo = os.path.join(self.kept, "fifo")
@@ -2548,26 +2529,185 @@ class <lambda>(torch.nn.Module):
         self.assertEqual({release(version) for version in versions}, {(2, 13, 0)})
         self.assertLess(release("2.9.1"), release("2.10"))
 
-    def test_shares_and_claims(self):
-        tests = [
-            HarnessTest(name) for case, name in all_tests() if case == "HarnessTest"
-        ]
-        os.environ.pop("FX_GRAPH_RUNNABLE_CLAIMS", None)
-        os.environ["TEST_TOTAL_SHARDS"] = "3"
+    def test_without_what_windows_lacks(self):
+        lacking = {
+            os: ("killpg", "mkfifo", "sched_getaffinity"),
+            signal: ("SIGKILL", "SIGHUP", "pthread_sigmask"),
+        }
+        os.environ["FX_GRAPH_RUNNABLE_TIMEOUT"] = "2"
+        with contextlib.ExitStack() as stack:
+            for module, names in lacking.items():
+                for name in filter(vars(module).__contains__, names):
+                    stack.enter_context(mock.patch.object(module, name))
+                    delattr(module, name)
+            judge(self.GOOD, None, "good")
+            with self.assertRaisesRegex(BadArtifact, "did not end within 2 s"):
+                judge(self.GOOD + "import time; time.sleep(600)", None, "hanging")
+            with interruptible():
+                self.assertGreaterEqual(worker_count(), 1)
+
+    class Toys(ArtifactTestCase):
+        """A test for each way in which one can end, without torch.compile."""
+
+        def setUp(self):
+            pass
+
+        tearDown = setUp
+
+        def test_1_passes(self):
+            print("unseen")
+
+        def test_2_fails(self):
+            print("seen")
+            self.assertEqual(1, 2)
+
+        def test_3_has_an_error(self):
+            raise KeyError("key")
+
+        def test_4_skips(self):
+            self.skipTest("known gap: a toy")
+
+        @unittest.expectedFailure
+        def test_5_fails_as_expected(self):
+            self.fail()
+
+        @unittest.expectedFailure
+        def test_6_passes_unexpectedly(self):
+            pass
+
+        def test_7_fails_twice(self):
+            self.addCleanup(self.fail, "in a cleanup")
+            self.fail("in the test")
+
+    class DeadlyToys(Toys):
+        """These are for a process of their own, with a named pipe in PIPE."""
+
+        OPEN = (
+            "import os, signal, time; pipe = os.open(os.environ['PIPE'], os.O_WRONLY)\n"
+        )
+
+        def test_0_process_is_killed(self):
+            kill = "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)"
+            judge(HarnessTest.GOOD + self.OPEN + kill, None, "kills")
+
+        def test_8_artifact_hangs(self):
+            hang = "os.write(pipe, b'started'); time.sleep(600)"
+            judge(HarnessTest.GOOD + self.OPEN + hang, None, "hangs")
+
+    def test_results_are_those_of_unittest(self):
+        os.environ["FX_GRAPH_RUNNABLE_JOBS"] = "1"
+        names = unittest.defaultTestLoader.getTestCaseNames(self.Toys)
+
+        def printed(suite_class, **options):
+            stderr = io.StringIO()
+            with contextlib.redirect_stdout(io.StringIO()) as stdout:
+                suite = suite_class(map(self.Toys, names))
+                Runner(stderr, verbosity=2, **options).run(suite)
+            text = re.sub(r"(?m)^\[\d/7\] \d\.\d s ", "", stderr.getvalue())
+            return re.sub(r"in \d\.\d+s", "", text) + stdout.getvalue()
+
+        for options in ({}, {"failfast": True}, {"buffer": True}, {"tb_locals": True}):
+            theirs = printed(unittest.TestSuite, **options)
+            self.assertIn("\nFAIL: test_2_fails", theirs)
+            self.assertEqual(printed(ParallelSuite, **options), theirs)
+        self.assertIn("\n1 of the skipped are known gaps\n", theirs)
+        self.assertEqual(theirs.splitlines()[-1], "2 passed, 4 failed, 1 skipped")
+
+    @requires_posix
+    def test_run_that_is_interrupted(self):
+        for jobs, number, name, counts in (
+            ("2", signal.SIGINT, "", "2 passed, 5 failed, 1 skipped"),
+            (
+                "1",
+                signal.SIGTERM,
+                ".test_8_artifact_hangs",
+                "0 passed, 0 failed, 0 skipped",
+            ),
+        ):
+            folder = tempfile.mkdtemp(dir=self.kept)
+            pipe = os.path.join(self.kept, f"pipe_{jobs}")
+            os.mkfifo(pipe)
+            reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+            self.addCleanup(os.close, reader)
+            environ = {"TMPDIR": folder, "PIPE": pipe, "FX_GRAPH_RUNNABLE_JOBS": jobs}
+            process = subprocess.Popen(
+                [sys.executable, __file__, "-v", f"HarnessTest.DeadlyToys{name}"],
+                env=os.environ | environ,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+            )
+            self.addCleanup(process.stdout.close)
+            timer = threading.Timer(time_limit(), process.kill)
+            timer.start()
+            text = ""
+            while not name and "[8/9]" not in text and process.poll() is None:
+                text += process.stdout.readline()
+            os.set_blocking(reader, True)
+            while not os.read(reader, 100) and process.poll() is None:
+                time.sleep(0.05)
+            os.killpg(process.pid, number)
+            text += process.stdout.read()
+            self.assertEqual(process.wait(), 1, text)
+            timer.cancel()
+            self.assertIn("interrupted ... ERROR", text)
+            self.assertIn(" tests did not end\n", text)
+            self.assertEqual(text.splitlines()[-1], counts, text)
+            if not name:
+                self.assertRegex(
+                    text,
+                    r"ERROR: test_0_process_is_killed .*\n-+\nthe process that ran this test was killed by SIGKILL",
+                )
+                self.assertRegex(
+                    text,
+                    r"(?s)FAIL: test_2_fails .*: 1 != 2\n---- printed by the test itself\nseen\n",
+                )
+                self.assertNotIn("unseen", text)
+            # Nothing is left, and nobody holds the other side of the pipe any more.
+            self.assertEqual(os.listdir(folder), [])
+            os.set_blocking(reader, False)
+            self.assertEqual(os.read(reader, 100), b"")
+
+    def test_shares(self):
+        names = unittest.defaultTestLoader.getTestCaseNames(self.Toys)
+        os.environ.update(FX_GRAPH_RUNNABLE_JOBS="1", TEST_TOTAL_SHARDS="3")
+        os.environ["TEST_SHARD_STATUS_FILE"] = os.path.join(self.kept, "status")
         shares = []
         for index in range(3):
             os.environ["TEST_SHARD_INDEX"] = str(index)
-            shares.append([test.id() for test in tests if is_ours(test)])
-        sizes = [len(share) for share in shares]
-        self.assertLessEqual(max(sizes) - min(sizes), 1)
-        self.assertEqual(sorted(sum(shares, [])), sorted(test.id() for test in tests))
+            result = unittest.TestResult()
+            result.startTest = lambda test: shares.append(test.id())
+            ParallelSuite(map(self.Toys, names)).run(result)
+        self.assertTrue(os.path.exists(os.environ["TEST_SHARD_STATUS_FILE"]))
+        self.assertEqual(sorted(shares), [self.Toys(name).id() for name in names])
+        self.assertNotEqual(shares, sorted(shares))
         for wrong in ("3", "-1", "one", ""):
             os.environ["TEST_SHARD_INDEX"] = wrong
             with self.assertRaisesRegex(ValueError, "TEST_SHARD_INDEX=.*give an index"):
                 this_share()
-        os.environ.update(TEST_TOTAL_SHARDS="1", TEST_SHARD_INDEX="0")
-        os.environ["FX_GRAPH_RUNNABLE_CLAIMS"] = self.kept
-        self.assertEqual([is_ours(self), is_ours(self)], [True, False])
+
+    def test_number_of_processes(self):
+        os.environ.pop("FX_GRAPH_RUNNABLE_JOBS", None)
+        for cores, memory, accelerator, count in (
+            (16, 64, float("inf"), 16),
+            (16, 8, float("inf"), 8),
+            (16, 0.5, float("inf"), 1),
+            (16, 64, 8, 5),
+        ):
+            machine = {
+                "usable_cores": lambda cores=cores: cores,
+                "usable_memory": lambda memory=memory: memory * 2**30,
+                "free_accelerator_memory": lambda free=accelerator: free * 2**30,
+            }
+            with mock.patch.dict(globals(), machine):
+                self.assertEqual(worker_count(), count)
+        os.environ["FX_GRAPH_RUNNABLE_JOBS"] = "3"
+        self.assertEqual(worker_count(), 3)
+        for wrong in ("0", "-1", "two", ""):
+            os.environ["FX_GRAPH_RUNNABLE_JOBS"] = wrong
+            with self.assertRaisesRegex(ValueError, "JOBS=.*give a number"):
+                worker_count()
 
     def test_nothing_of_a_test_stays(self):
         from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
@@ -2583,6 +2723,7 @@ class <lambda>(torch.nn.Module):
                 trace_log.level,
                 list(trace_log.handlers),
                 dict(os.environ),
+                sys.excepthook,
                 tempfile.tempdir,
                 [config.get_config_copy() for config in configs],
                 os.listdir(run_folder()),
@@ -2591,6 +2732,7 @@ class <lambda>(torch.nn.Module):
 
         class Interrupted(ArtifactTestCase):
             def test(self):
+                sys.excepthook = print
                 os.environ["TORCH_LOGS"] = "+dynamo"
                 kernel_side_table.add_kernel(print)
                 raise KeyboardInterrupt
@@ -2606,5 +2748,318 @@ class <lambda>(torch.nn.Module):
         self.assertEqual(state(), before)
 
 
+# How tests are spread over processes: a suite that runs its tests in several of them, and
+# reports what came of each into the result that unittest gave it.
+
+# Inductor cannot build C++ against a torch that lies under such a path.
+SPACE_IN_PATH = os.name == "posix" and bool(re.search(r"\s", sys.prefix))
+# What ends a run, from a terminal or from other programs; Windows has no SIGHUP.
+INTERRUPTS = [
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    if hasattr(signal, name)
+]
+
+
+def worker_count():
+    """
+    Return in how many processes to run tests: FX_GRAPH_RUNNABLE_JOBS, or as many as there
+    are cores and memory for. Raises ValueError if that is no number of processes.
+    """
+    text = os.environ.get("FX_GRAPH_RUNNABLE_JOBS")
+    if text is None:
+        # What a process and its artifact take, together: measured as README.md says.
+        of_memory = usable_memory() / (0.9 * 2**30)
+        of_accelerator = free_accelerator_memory() / (1.5 * 2**30)
+        return max(1, int(min(usable_cores(), of_memory, of_accelerator)))
+    if text.isdecimal() and int(text) > 0:
+        return int(text)
+    raise ValueError(
+        f"FX_GRAPH_RUNNABLE_JOBS={text!r}: give a number of processes, such as 2"
+    )
+
+
+def outcome(test, **options):
+    """
+    Run one test, with these options of a TestResult (buffer, tb_locals). Returns its
+    seconds, and what came of it: (list of the TestResult, text) for each entry there,
+    none if it passed.
+    """
+    result = unittest.TestResult()
+    vars(result).update(options)
+    start = time.perf_counter()
+    unittest.TestSuite([test]).run(result)
+    seconds = time.perf_counter() - start
+    entries = [("skipped", reason) for _, reason in result.skipped]
+    entries += [("unexpectedSuccesses", "") for _ in result.unexpectedSuccesses]
+    for kind in ("failures", "errors", "expectedFailures"):
+        for source, text in getattr(result, kind):
+            # Another source than the test is a subtest, or what sets up its class.
+            entries.append((kind, text if source is test else f"{source}\n{text}"))
+    return seconds, entries
+
+
+def report(result, test, seconds, entries):
+    """Report what came of a test, as `outcome` returns it, into a result of unittest's."""
+    result.startTest(test)
+    for kind, text in entries:
+        if kind == "skipped":
+            result.addSkip(test, text)
+        elif kind == "unexpectedSuccesses":
+            result.addUnexpectedSuccess(test)
+        else:
+            add = {"failures": result.addFailure, "errors": result.addError}
+            add = add.get(kind, result.addExpectedFailure)
+            add(test, (RuntimeError, RuntimeError(text), None))
+            # Its traceback is part of the text.
+            reported = getattr(result, kind)
+            reported[-1] = (reported[-1][0], text)
+    if not entries:
+        result.addSuccess(test)
+    if hasattr(result, "addDuration"):  # from Python 3.12 on
+        result.addDuration(test, seconds)
+    result.stopTest(test)
+
+
+def hold_interrupts(held):
+    """Hold INTERRUPTS back from this process and those that it starts, or no longer."""
+    if hasattr(signal, "pthread_sigmask"):
+        how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
+        signal.pthread_sigmask(how, INTERRUPTS)
+
+
+def work(connection):
+    """
+    Run the tests that come through a connection, as (class, name, tb_locals), until None
+    comes. Sends the folder of this process first, then what came of each test.
+    """
+
+    def interrupt(number, _):
+        signal.signal(number, signal.SIG_IGN)  # once: what follows cleans up
+        raise KeyboardInterrupt
+
+    for number in INTERRUPTS:
+        # From a terminal they reach all processes; the first one then ends the others.
+        signal.signal(number, lambda *_: None)
+    signal.signal(signal.SIGTERM, interrupt)
+    # Without a word: it was told to end, or the first process is gone.
+    with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
+        hold_interrupts(False)
+        connection.send(run_folder())
+        printed = run_folder() / "printed"
+        with open(printed, "ab") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        faulthandler.enable()
+        for case, name, tb_locals in iter(connection.recv, None):
+            seconds, entries = outcome(case(name), tb_locals=tb_locals)
+            sys.stdout.flush()
+            sys.stderr.flush()
+            if text := printed.read_text("utf-8", "backslashreplace"):
+                os.truncate(printed, 0)
+                note = f"---- printed by the test itself\n{text}"
+                bad = ("failures", "errors")
+                entries = [(k, t + note if k in bad else t) for k, t in entries]
+            connection.send((seconds, entries))
+
+
+@contextlib.contextmanager
+def python_without_spaces():
+    """Have multiprocessing start Python through a link, for a with block, if SPACE_IN_PATH."""
+    if not SPACE_IN_PATH:
+        yield
+        return
+    link = run_folder() / "python"
+    if not link.exists():
+        link.symlink_to(sys.prefix)
+    change = sys.prefix + os.sep, str(link) + os.sep
+    executable = multiprocessing.spawn.get_executable()
+    multiprocessing.set_executable(sys.executable.replace(*change))
+    try:
+        with mock.patch.object(sys, "path", [p.replace(*change) for p in sys.path]):
+            yield
+    finally:
+        multiprocessing.set_executable(executable)
+
+
+class Worker:
+    """A process that runs tests; `test` is the one that it runs now, None if it is to end."""
+
+    def __init__(self, test, tb_locals):
+        context = multiprocessing.get_context("spawn")
+        self.connection, other_end = context.Pipe()
+        self.process = context.Process(target=work, args=[other_end])
+        self.folder = None
+        environ = {
+            "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR")
+            or str(run_folder() / "inductor"),
+            # The processes themselves are the parallelism.
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        }
+        if os.name == "posix":  # else the first start does this, and lets interrupts in
+            multiprocessing.resource_tracker.ensure_running()
+        with mock.patch.dict(os.environ, environ), python_without_spaces():
+            hold_interrupts(True)
+            self.process.start()
+            hold_interrupts(False)
+        other_end.close()
+        self.give(test, tb_locals)
+
+    def give(self, test, tb_locals):
+        """Have it run a test, or end if that is None."""
+        self.test = test
+        with contextlib.suppress(BrokenPipeError):  # it died: nothing will come back
+            self.connection.send(test and (type(test), test._testMethodName, tb_locals))
+
+    def end(self):
+        """Wait until it has ended, 10 s at most. Returns how it did and what it printed."""
+        self.process.join(10)
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+        text = f"the process that ran this test {how_it_ended(self.process.exitcode)}\n"
+        if self.folder and self.folder.exists():
+            for pid in self.folder.rglob("pid"):  # its artifact is still running
+                end_process(int(pid.read_text()))
+            if printed := end_of(self.folder / "printed"):
+                text += f"---- printed by it\n{printed}\n"
+            shutil.rmtree(self.folder, ignore_errors=True)
+        return text
+
+
+def outcomes_of_workers(tests, count, result):
+    """
+    Run tests in this many processes, until result.shouldStop. Yields each as it ends, as
+    (test, seconds, what came of it).
+    """
+    tests = iter(tests)
+    workers = []
+    try:
+        for test in itertools.islice(tests, count):
+            workers.append(Worker(test, result.tb_locals))
+        while busy := {w.connection: w for w in workers if w.test}:
+            for connection in multiprocessing.connection.wait(list(busy)):
+                worker = busy[connection]
+                try:
+                    message = connection.recv()
+                except (EOFError, OSError):  # it died
+                    message = 0, [("errors", worker.end())]
+                if isinstance(message, Path):
+                    worker.folder = message
+                    continue
+                yield worker.test, *message
+                test = None if result.shouldStop else next(tests, None)
+                if worker.process.is_alive():
+                    worker.give(test, result.tb_locals)
+                else:
+                    worker.test = None
+                    if test:
+                        workers.append(Worker(test, result.tb_locals))
+    finally:
+        for worker in workers:
+            if worker.test:
+                worker.process.terminate()
+        for worker in workers:
+            worker.end()
+
+
+@contextlib.contextmanager
+def interruptible():
+    """Have each of INTERRUPTS raise KeyboardInterrupt in a with block, once for all of them."""
+    handlers = {}
+
+    def interrupt(*_):
+        for number in handlers:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is threading.main_thread():
+        for number in INTERRUPTS:
+            replaced = [signal.SIG_DFL, signal.default_int_handler]  # not --catch's
+            if number == signal.SIGINT:
+                # As a shell has it for what it starts in the background.
+                replaced.append(signal.SIG_IGN)
+            if signal.getsignal(number) in replaced:
+                handlers[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def flat(suite):
+    """Yield the tests of a suite, and of the suites in it."""
+    for test in suite:
+        yield from flat(test) if isinstance(test, unittest.TestSuite) else [test]
+
+
+class ParallelSuite(unittest.TestSuite):
+    """
+    Runs its tests in as many processes as worker_count says; one at a time, or one alone,
+    in this process. Of the tests it takes the share that Bazel's variables name.
+    """
+
+    def run(self, result, debug=False):
+        tests = list(flat(self))
+        if debug or not all(isinstance(test, ArtifactTestCase) for test in tests):
+            return super().run(result, debug)  # with the tests of other modules in it
+        try:
+            setUpModule()
+            index, total = this_share()
+            count = worker_count()
+        except (OSError, ValueError) as error:
+            sys.exit(str(error))
+        tests = tests[index::total]
+        stream = result.stream if getattr(result, "showAll", False) else io.StringIO()
+        done = 0
+        try:
+            with interruptible(), contextlib.ExitStack() as stack:
+                if min(count, len(tests)) > 1 or SPACE_IN_PATH:
+                    outcomes = outcomes_of_workers(tests, count, result)
+                    stack.callback(outcomes.close)
+                else:
+                    options = {"buffer": result.buffer, "tb_locals": result.tb_locals}
+                    outcomes = ((test, *outcome(test, **options)) for test in tests)
+                for test, seconds, entries in outcomes:
+                    hold_interrupts(True)
+                    done += 1
+                    stream.write(f"[{done}/{len(tests)}] {seconds:.1f} s ")
+                    report(result, test, seconds, entries)
+                    hold_interrupts(False)
+                    if result.shouldStop and (result.failfast or count == 1):
+                        break
+        except KeyboardInterrupt:
+            left = len(tests) - done
+            error = KeyboardInterrupt(f"{left} of {len(tests)} tests did not end")
+            # In unittest, what stands for a failure that is of no test.
+            holder = unittest.suite._ErrorHolder("interrupted")
+            result.addError(holder, (type(error), error, None))
+        return result
+
+
+if not STARTED_BY_FORK:
+    # The loader of `python FILE` and `python -m unittest`. load_tests would do for whole
+    # modules only, not for the names of classes.
+    unittest.defaultTestLoader.suiteClass = ParallelSuite
+
+
+class Runner(unittest.TextTestRunner):
+    """Prints the counts behind unittest's own summary."""
+
+    def run(self, test):
+        result = super().run(test)
+        bad = {t for t, _ in result.failures + result.errors if isinstance(t, TestCase)}
+        bad.update(result.unexpectedSuccesses)
+        reasons = {t: reason for t, reason in result.skipped if t not in bad}
+        gaps = sum(reason.startswith("known gap: ") for reason in reasons.values())
+        passed = result.testsRun - len(bad) - len(reasons)
+        print(f"{gaps} of the skipped are known gaps\n" if gaps else "")
+        print(f"{passed} passed, {len(bad)} failed, {len(reasons)} skipped", flush=True)
+        if not result.testsRun and result.wasSuccessful():
+            sys.exit(5)  # as unittest itself does from Python 3.12 on
+        return result
+
+
 if __name__ == "__main__":
-    unittest.main()
+    run_tests()
