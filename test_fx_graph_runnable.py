@@ -2901,8 +2901,11 @@ class Worker:
             # The processes themselves are the parallelism.
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
-        if os.name == "posix":  # else the first start does this, and lets interrupts in
-            multiprocessing.resource_tracker.ensure_running()
+        if os.name == "posix":
+            # Else the first start does this, and lets interrupts in. Without warnings, since
+            # it has a line for each semaphore that it removes behind a process.
+            with mock.patch.dict(os.environ, PYTHONWARNINGS="ignore"):
+                multiprocessing.resource_tracker.ensure_running()
         with mock.patch.dict(os.environ, environ), python_without_spaces():
             hold_interrupts(True)
             self.process.start()
