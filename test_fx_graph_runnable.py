@@ -173,14 +173,21 @@ if HAS_TRITON:
 
 
 # Capture: torch logs each artifact as a record of its structured trace, and right after
-# it, as before_post_grad_graph, the graph that the artifact is to rebuild.
+# it the graph that the artifact is to rebuild: before Inductor's passes, and after them.
+# Where a graph cache replays the artifact, there is but the second.
 
 trace_log = logging.getLogger("torch.__trace")
+GRAPHS = ("before_post_grad_graph", "inductor_post_grad_graph")
 
 
 def artifact_name(record):
     """Return the name of the artifact that a record of the trace is, or None."""
-    return (getattr(record, "metadata", {}).get("artifact") or {}).get("name")
+    metadata = getattr(record, "metadata", {})
+    name = (metadata.get("artifact") or {}).get("name")
+    # A graph cache logs it as a record of its own; in 2.9 a compile had another name for it.
+    if GRAPHS[1] in metadata or name == "after_post_grad_graph":
+        return GRAPHS[1]
+    return name
 
 
 class FxGraphRunnableArtifactFilter(logging.Filter):
@@ -198,11 +205,11 @@ class StructuredTracePayloadFormatter(logging.Formatter):
 
 
 def with_graphs(records):
-    """Yield each artifact among the records, with the record of its graph or None."""
+    """Yield each artifact among the records, with the first record of its graph or None."""
     artifact = None
     for record in records:
         name = artifact_name(record)
-        if name == "before_post_grad_graph" and artifact:
+        if name in GRAPHS and artifact:
             yield artifact, record
             artifact = None
         elif name == "fx_graph_runnable":
@@ -398,6 +405,11 @@ REDIRECTING = (
     "TORCH_COMPILE_DEBUG",
     "TORCH_COMPILE_DEBUG_DIR",
 )
+# An artifact is to compile its graph, not to take it from where its program left it.
+NO_GRAPH_CACHES = {
+    "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
+    "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
+}
 
 
 @functools.cache
@@ -504,6 +516,8 @@ def what_is_wrong(script, code, compiled, rebuilt):
     (None: torch did not log it), and the graphs that it compiled when it ran.
     """
     end = how_it_ended(code)
+    if not script.strip():
+        return f"is empty and {end}"
     try:
         nodes = list(ast.walk(ast.parse(script)))
     except (SyntaxError, ValueError) as error:  # ValueError: a null byte
@@ -520,13 +534,13 @@ def what_is_wrong(script, code, compiled, rebuilt):
     return diff and f"is unfaithful: it ran, but compiled another graph\n{diff}"
 
 
-def judge(script, compiled, name):
+def judge(script, graph, name):
     """
     Run one artifact, in a fresh Python process and a folder of its own, and judge it.
 
-    Takes the script, the graph that was compiled (None: judge by exit code alone), and
-    the name under which the script is kept if FX_GRAPH_RUNNABLE_KEEP asks for all or if
-    it is bad. Raises BadArtifact if it is.
+    Takes the script, the record of the graph that was compiled (None: judge by exit code
+    alone), and the name under which the script is kept if FX_GRAPH_RUNNABLE_KEEP asks for
+    all or if it is bad. Raises BadArtifact if it is.
     """
     keep = os.environ.get("FX_GRAPH_RUNNABLE_KEEP")
     with tempfile.TemporaryDirectory(
@@ -536,14 +550,15 @@ def judge(script, compiled, name):
         path.write_text(script, encoding="utf-8", errors="backslashreplace")
         trace = path.with_name("trace")
         python_path = {"PYTHONPATH": child_python_path()}
-        code = run_script(path, os.environ | python_path | {"TORCH_TRACE": str(trace)})
+        environ = python_path | NO_GRAPH_CACHES | {"TORCH_TRACE": str(trace)}
+        code = run_script(path, os.environ | environ)
         rebuilt = [
             record.payload
             for log in trace.glob("*")
             for record in read_trace(log)
-            if artifact_name(record) == "before_post_grad_graph"
+            if graph and artifact_name(record) == artifact_name(graph)
         ]
-        problem = what_is_wrong(script, code, compiled, rebuilt)
+        problem = what_is_wrong(script, code, graph and graph.payload, rebuilt)
         if problem and not keep:
             keep = tempfile.mkdtemp(
                 prefix="fx_graph_runnable_failed_", dir=run_folder().parent
@@ -636,6 +651,17 @@ symbols_are_expressions = known_gap(
     "is no Python .cannot assign to (expression|function call) here",
     closed="2.10",
 )
+empty_where_nobody_listened = known_gap(
+    "pytorch/pytorch#192818",
+    "an artifact is empty if the run that filled the cache was not traced",
+    "the artifact is empty",
+    opened="2.15",
+)
+exported_graphs_take_nothing = known_gap(
+    "unreported",
+    "the artifact of an exported program takes no inputs",
+    r"Repro\.forward\(\) takes 1 positional argument but 2 were given",
+)
 static_sizes_become_symbolic = known_gap(
     "unreported",
     "an artifact with any symbolic size makes all of its inputs' sizes symbolic",
@@ -686,11 +712,13 @@ def torch_at_home(folder):
     from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
     from torch._inductor.cpu_vec_isa import valid_vec_isa_list
     from torch._logging.structured import INTERN_TABLE
+    from torch.compiler._cache import CacheArtifactManager
 
     def reset():
         torch.compiler.reset()
         kernel_side_table.reset_table()  # written into each artifact, whole
         INTERN_TABLE.clear()
+        CacheArtifactManager.clear()  # what save_cache_artifacts saves
         valid_vec_isa_list.cache_clear()  # found with cpp.vec_isa_ok, or without it
 
     with (
@@ -753,7 +781,7 @@ class ArtifactTestCase(TestCase):
         self.handler.addFilter(FxGraphRunnableArtifactFilter())
         self.handler.setFormatter(StructuredTracePayloadFormatter())
         graphs = logging.handlers.BufferingHandler(capacity=sys.maxsize)
-        graphs.addFilter(lambda r: artifact_name(r) == "before_post_grad_graph")
+        graphs.addFilter(lambda record: artifact_name(record) in GRAPHS)
         # One buffer for both, so that each graph comes behind its artifact.
         graphs.buffer = self.handler.buffer
         # Alone, since torch's own handler would put the test into a trace of the user's.
@@ -795,9 +823,8 @@ class ArtifactTestCase(TestCase):
         test = f"{type(self).__name__}.{self._testMethodName}"
         messages, paths = [], []
         for number, (artifact, graph) in enumerate(pairs, start=1):
-            compiled = graph and self.handler.format(graph)
             try:
-                judge(self.handler.format(artifact), compiled, f"{test}.{number}")
+                judge(self.handler.format(artifact), graph, f"{test}.{number}")
             except BadArtifact as bad:
                 messages += bad.args
                 paths += bad.paths
@@ -1840,6 +1867,177 @@ class DistributedTest(ArtifactTestCase):
         self._exec_and_verify_payload(artifacts=2)
 
 
+@skip_if_compile_disabled
+class WarmCachesTest(ArtifactTestCase):
+    """Artifacts that a graph cache replays: what a program logs in every run but its first."""
+
+    def setUp(self):
+        super().setUp()
+        self.take_folder()
+        self.weight = self.randn(3, requires_grad=True)
+
+    def take_folder(self):
+        """Have an empty folder for the caches."""
+        folder = tempfile.mkdtemp(dir=run_folder())
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = folder
+
+    def train(self):
+        """Run a program with a forward and a backward graph."""
+        torch.compile(lambda x: (x.sin() * self.weight).sum())(self.randn(3)).backward()
+
+    def run_anew(self, program, *inputs, autograd_cache=True, traced=True):
+        """Run a program as if in a new process, of which nothing but the caches is known."""
+        torch.compiler.reset()
+        torch._dynamo.utils.counters.clear()
+        self.handler.buffer.clear()
+        with (
+            torch._functorch.config.patch(enable_autograd_cache=autograd_cache),
+            torch._inductor.config.patch(fx_graph_cache=True),
+            mock.patch.object(
+                trace_log, "handlers", trace_log.handlers if traced else []
+            ),
+        ):
+            program(*inputs)
+
+    def verify_replayed(self, autograd_cache=True):
+        """Judge the artifacts of train; a cache must have had both graphs."""
+        counters = (
+            torch._dynamo.utils.counters
+        )  # the only sign of an AOTAutograd cache's hit
+        self.assertEqual(counters["inductor"]["fxgraph_cache_hit"], 2)
+        self.assertEqual(
+            counters["aot_autograd"]["autograd_cache_hit"], int(autograd_cache)
+        )
+        self._exec_and_verify_payload(artifacts=2)
+
+    def test_fx_graph_cache(self):
+        self.run_anew(self.train, autograd_cache=False)
+        self.run_anew(self.train, autograd_cache=False)
+        self.verify_replayed(autograd_cache=False)
+
+    def test_autograd_cache(self):
+        self.run_anew(self.train)
+        self.run_anew(self.train)
+        self.verify_replayed()
+
+    @empty_where_nobody_listened
+    def test_fx_graph_cache_filled_untraced(self):
+        self.run_anew(self.train, autograd_cache=False, traced=False)
+        self.run_anew(self.train, autograd_cache=False)
+        self.verify_replayed(autograd_cache=False)
+
+    @empty_where_nobody_listened
+    def test_autograd_cache_filled_untraced(self):
+        self.run_anew(self.train, traced=False)
+        self.run_anew(self.train)
+        self.verify_replayed()
+
+    def test_caches_from_another_folder(self):
+        self.run_anew(self.train)
+        data, _ = torch.compiler.save_cache_artifacts()
+        self.take_folder()
+        torch.compiler.load_cache_artifacts(data)
+        self.run_anew(self.train)
+        self.verify_replayed()
+
+    @known_gap(
+        "unreported",
+        "a replayed artifact has the sizes of the run that filled the cache",
+        r"\(6,\) != \(9,\)",
+    )
+    def test_other_sizes_than_those_of_the_cache(self):
+        def program(size):
+            x = self.randn(size)
+            torch._dynamo.mark_dynamic(x, 0)
+            torch.compile(lambda x: x * x.shape[0])(x)
+
+        self.run_anew(program, 6)
+        self.run_anew(program, 9)
+        ((_, graph),) = with_graphs(self.handler.buffer)
+        self.assertEqual(artifact_name(graph), "inductor_post_grad_graph")  # a hit
+        (symint,) = [c for c in inputs_of(*self.scripts()) if c[0] == "symint"]
+        self.assertEqual(symint.args, (9,))
+
+
+@skip_if_compile_disabled
+class AheadOfTimeTest(ArtifactTestCase):
+    """Exported programs, compiled ahead of time."""
+
+    def package(self, model, *inputs, **options):
+        """Export a module, and compile it into a package."""
+        program = torch.export.export(model.to(self.device), inputs, **options)
+        with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
+            torch._inductor.aoti_compile_and_package(
+                program, package_path=os.path.join(folder, "model.pt2")
+            )
+
+    @exported_graphs_take_nothing
+    def test_function(self):
+        class Function(torch.nn.Module):
+            def forward(self, x):
+                return x.sin() * 2
+
+        self.package(Function(), self.randn(5))
+        self._exec_and_verify_payload()
+
+    @exported_graphs_take_nothing
+    def test_weights(self):
+        self.package(ToyModel().eval(), self.randn(3, 10))
+        self._exec_and_verify_payload()
+
+    @exported_graphs_take_nothing
+    def test_dynamic_batch(self):
+        batch = torch.export.Dim("batch", min=2, max=64)
+        self.package(ToyModel().eval(), self.randn(3, 10), dynamic_shapes=[{0: batch}])
+        self._exec_and_verify_payload()
+
+
+@skip_if_compile_disabled
+class DebugFolderTest(ArtifactTestCase):
+    """The copy of an artifact that TORCH_COMPILE_DEBUG=1 has Inductor write."""
+
+    def debug_copy(self, **config):
+        """Compile a program that writes its debug folder; return its inputs, and the copy."""
+        xs = torch.arange(6.0, device=self.device), self.randn(6)
+        config = {f"trace.{name}": value for name, value in config.items()}
+        with torch._inductor.config.patch({"trace.enabled": True} | config):
+            torch.compile(lambda x, y: x.sin() * 2 + y)(*xs)
+        folder = Path(torch._dynamo.config.debug_dir_root)
+        (path,) = folder.glob("run_*/torchinductor/*/fx_graph_runnable.py")
+        return xs, path.read_text(encoding="utf-8")
+
+    def test_copy(self):
+        _, script = self.debug_copy()
+        ((_, graph),) = with_graphs(self.handler.buffer)
+        judge(script, graph, self.id())
+
+    def test_real_tensors(self):
+        xs, script = self.debug_copy(save_real_tensors=True)
+        ((_, graph),) = with_graphs(self.handler.buffer)
+        judge(script, graph, self.id())
+        args, _ = self.get_args(script)
+        for x, arg in zip(xs, args, strict=True):
+            self.assertTrue(torch.equal(x, arg))
+
+    def get_args(self, script):
+        """Do what the last lines of an artifact say; return args and mod(*args)."""
+        result = os.path.join(torch._dynamo.config.debug_dir_root, "result.pt")
+        script, runs = re.subn(r"(?m)^ +run_repro\(.*\n", "", script)
+        script, told = re.subn(r"(?m)^( +)# (mod, args = .*|mod\(.*)", r"\1\2", script)
+        self.assertEqual((runs, told), (1, 2), script)
+        script = script.replace(
+            "mod(*args)", f"torch.save((args, mod(*args)), {result!r})"
+        )
+        judge(script, None, f"{self.id()}.get_args")
+        return torch.load(result)
+
+    def test_what_an_artifact_says_of_itself(self):
+        torch.compile(lambda x, y: (x @ y).relu())(self.randn(2, 3), self.randn(3, 4))
+        (x, y), (output,) = self.get_args(*self.scripts())
+        self.assertTrue(torch.allclose(output, (x @ y).relu()))
+
+
 # The same graphs on an accelerator.
 
 
@@ -1883,6 +2081,21 @@ class HigherOrderOperatorsAcceleratorTest(HigherOrderOperatorsTest):
 
 @requires_accelerator
 class CustomOperatorsAcceleratorTest(CustomOperatorsTest):
+    device = ACCELERATOR
+
+
+@requires_accelerator
+class WarmCachesAcceleratorTest(WarmCachesTest):
+    device = ACCELERATOR
+
+
+@requires_accelerator
+class AheadOfTimeAcceleratorTest(AheadOfTimeTest):
+    device = ACCELERATOR
+
+
+@requires_accelerator
+class DebugFolderAcceleratorTest(DebugFolderTest):
     device = ACCELERATOR
 
 
@@ -2002,20 +2215,24 @@ def compile_id(metadata):
     return f"[{'/'.join(parts) or '-'}{f'_{attempt}' if attempt else ''}]"
 
 
+DEBUG_COPY = "fx_graph_runnable.py"
+
+
 def recorded_artifacts(path):
     """
-    Return what there is to judge in a log that TORCH_TRACE wrote, or a folder of them.
+    Return what there is to judge in a log that TORCH_TRACE wrote, or a folder of them, or
+    of what TORCH_COMPILE_DEBUG writes.
 
     Each is a tuple: a name (file, compile id, line, and the torch that wrote it if it is
     another one), the log, where the artifact begins (offset in bytes, line), and what
     is broken there, or None. Raises FileNotFoundError if there is no such log.
     """
-    logs = (
-        sorted(f for f in Path(path).iterdir() if f.is_file())
-        if os.path.isdir(path)
-        else [Path(path)]
-    )
-    found = []
+    path = Path(path)
+    copies = sorted(path.rglob(DEBUG_COPY)) if path.is_dir() else []
+    beside = {file for copy in copies for file in copy.parent.iterdir()}
+    logs = sorted(path.iterdir()) if path.is_dir() else [path]
+    logs = [log for log in logs if log.is_file() and log not in beside]
+    found = [(str(c.relative_to(path)), c, 0, 1, None) for c in copies]
     for log in logs:
         broken, good = [], set()
 
@@ -2045,29 +2262,26 @@ def recorded_artifacts(path):
 class RecordedTraceTest(ArtifactTestCase):
     """The artifacts of the trace that FX_GRAPH_RUNNABLE_TRACE names, a test for each."""
 
-    def setUp(self):
-        super().setUp()
-        # The artifacts have the configs of their program, graph caches on.
-        os.environ.update(
-            TORCHINDUCTOR_FX_GRAPH_CACHE="0", TORCHINDUCTOR_AUTOGRAD_CACHE="0"
-        )
-
     def judge_recorded(self, name, log, offset, lineno, problem):
         """Judge one of recorded_artifacts."""
         if problem:
             self.skipTest(f"{log}, line {lineno}: {problem}")
-        artifact, graph = next(with_graphs(read_trace(log, offset, lineno)))
-        devices = set(re.findall(r"device\(type='(\w+)'", artifact.payload))
+        if log.name == DEBUG_COPY:
+            script, graph = log.read_text("utf-8", "backslashreplace"), None
+        else:
+            artifact, graph = next(with_graphs(read_trace(log, offset, lineno)))
+            script = artifact.payload
+        devices = set(re.findall(r"device\(type='(\w+)'", script))
         if elsewhere := devices - {"cpu", "meta", ACCELERATOR}:
             self.skipTest(f"needs {', '.join(sorted(elsewhere))}, which is not here")
         # Folders of the machine that it was recorded on, its own trace for one.
-        folders = "|".join(
-            (*REDIRECTING, "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+        folders = (*REDIRECTING, "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+        dropped = "|".join((*folders, *NO_GRAPH_CACHES))
+        dropped = (
+            rf"os\.environ\['({dropped})'\]|torch\._dynamo\.config\.debug_dir_root"
         )
-        script = re.sub(
-            rf"(?m)^os\.environ\['({folders})'\] = .*\n", "", artifact.payload
-        )
-        judge(script, graph and graph.payload, f"{type(self).__name__}.{name}")
+        script = re.sub(rf"(?m)^({dropped}) = .*\n", "", script)
+        judge(script, graph, f"{type(self).__name__}.{name}")
 
     def test_trace(self):
         path = os.environ.get("FX_GRAPH_RUNNABLE_TRACE")
@@ -2080,7 +2294,7 @@ class RecordedTraceTest(ArtifactTestCase):
         if all(problem for *_, problem in recorded_artifacts(path)):
             self.fail(
                 f"FX_GRAPH_RUNNABLE_TRACE={path}: there is no artifact in it; "
-                "run the program with TORCH_TRACE=FOLDER, its caches fresh"
+                "run the program with TORCH_TRACE=FOLDER"
             )
 
 
@@ -2190,6 +2404,9 @@ class HarnessTest(ArtifactTestCase):
             r"is no Python \(invalid syntax .*line 2\)\) and exited with code 1",
         )
 
+    def test_empty(self):
+        self.assertIn("is empty and exited with code 0", self.failure("\n"))
+
     def test_no_forward(self):
         self.assertIn("has no forward", self.failure("print('Hello')"))
 
@@ -2255,6 +2472,11 @@ class <lambda>(torch.nn.Module):
             mul: "f32[s77, 2][2, 1]cpu" = torch.ops.aten.mul.Tensor(arg0_1, arg1_1);  arg0_1 = arg1_1 = None
             return (mul,)
 """
+
+    def logged_graph(self, name, text=GRAPH):
+        """Return the record of a graph, as torch logs it."""
+        metadata = {"artifact": {"name": name, "encoding": "string"}}
+        return logging.makeLogRecord({"metadata": metadata, "payload": text})
 
     def altered(self, old, new):
         """Return GRAPH with a regular expression replaced everywhere."""
@@ -2362,7 +2584,7 @@ class <lambda>(torch.nn.Module):
             script, changes = re.subn(old, new, script)
             self.assertEqual(changes, 1, script)
         with self.assertRaisesRegex(BadArtifact, "is unfaithful") as caught:
-            judge(script, graph.payload, "altered")
+            judge(script, graph, "altered")
         for line in (
             "-arg0_1: f64[3, 4][1, 3]cpu",
             "+arg0_1: f64[3, 4][4, 1]cpu",
@@ -2373,7 +2595,7 @@ class <lambda>(torch.nn.Module):
 
     def test_artifact_that_compiles_nothing(self):
         with self.assertRaisesRegex(BadArtifact, "compiled 0 graphs, not 1"):
-            judge(self.GOOD, self.GRAPH, "nothing")
+            judge(self.GOOD, self.logged_graph(GRAPHS[0]), "nothing")
 
     def test_known_gap(self):
         def outcome(error, **releases):
@@ -2430,6 +2652,7 @@ class <lambda>(torch.nn.Module):
             )
             + self.trace_line(other)
             + self.artifact_lines(self.GOOD, 1, attempt=1)
+            + self.trace_line({"inductor_post_grad_graph": {}}, self.GRAPH)  # a cache's
         )
         Path(self.kept, "rank_1.log").write_bytes(self.artifact_lines(self.GOOD, 2))
         first, second, third = recorded_artifacts(self.kept)
@@ -2437,10 +2660,24 @@ class <lambda>(torch.nn.Module):
         self.assertRegex(second[0], r"^rank_0.log \[1/0_1\] line \d+$")
         self.assertEqual(third[0], "rank_1.log [2/0] line 1")
         self.assertEqual(recorded_artifacts(log), [first, second])
-        _, log, offset, lineno, problem = first
-        self.assertIsNone(problem)
-        artifact, graph = next(with_graphs(read_trace(log, offset, lineno)))
-        self.assertEqual((artifact.payload, graph.payload), (script, self.GRAPH))
+        for item, expected in ((first, script), (second, self.GOOD)):
+            _, log, offset, lineno, problem = item
+            self.assertIsNone(problem)
+            artifact, graph = next(with_graphs(read_trace(log, offset, lineno)))
+            self.assertEqual((artifact.payload, graph.payload), (expected, self.GRAPH))
+
+    def test_trace_that_is_a_debug_folder(self):
+        root, folder = (
+            "torch._dynamo.config.debug_dir_root = 'elsewhere'\n",
+            "run_1/model_0",
+        )
+        Path(self.kept, folder).mkdir(parents=True)
+        Path(self.kept, folder, DEBUG_COPY).write_text(root + self.GOOD)
+        Path(self.kept, folder, "output_code.py").write_text("")
+        for path in (self.kept, os.path.join(self.kept, folder)):
+            ((*item,),) = recorded_artifacts(path)
+            self.assertIn(item[0], (f"{folder}/{DEBUG_COPY}", DEBUG_COPY))
+        RecordedTraceTest("test_trace").judge_recorded(*item)
 
     def test_trace_that_is_broken(self):
         whole = self.artifact_lines(self.GOOD)
@@ -2490,6 +2727,13 @@ class <lambda>(torch.nn.Module):
         del os.environ["FX_GRAPH_RUNNABLE_TRACE"]
         with self.assertRaisesRegex(unittest.SkipTest, "set FX_GRAPH_RUNNABLE_TRACE"):
             RecordedTraceTest("test_trace").test_trace()
+
+    def test_trace_with_an_empty_artifact(self):
+        log = Path(self.kept, "log")
+        log.write_bytes(self.artifact_lines(""))
+        ((*item,),) = recorded_artifacts(log)
+        with self.assertRaisesRegex(BadArtifact, "is empty"):
+            RecordedTraceTest("test_trace").judge_recorded(*item)
 
     def test_trace_from_another_device(self):
         log = Path(self.kept, "log")
