@@ -3068,11 +3068,27 @@ def report(result, test, seconds, entries):
     result.stopTest(test)
 
 
-def hold_interrupts(held):
-    """Hold INTERRUPTS back from this process and those that it starts, or no longer."""
+@contextlib.contextmanager
+def interrupts_held():
+    """
+    Have INTERRUPTS come behind a with block, not in it. A process that is started in it
+    has them blocked, and lets them in itself.
+    """
+    came, handlers = [], {}
+    if threading.current_thread() is threading.main_thread():
+        for number in INTERRUPTS:
+            handlers[number] = signal.signal(number, lambda n, _: came.append(n))
     if hasattr(signal, "pthread_sigmask"):
-        how = signal.SIG_BLOCK if held else signal.SIG_UNBLOCK
-        signal.pthread_sigmask(how, INTERRUPTS)
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, INTERRUPTS)
+    try:
+        yield
+    finally:
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def work(connection):
@@ -3091,7 +3107,8 @@ def work(connection):
     signal.signal(signal.SIGTERM, interrupt)
     # Without a word: it was told to end, or the first process is gone.
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
-        hold_interrupts(False)
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, INTERRUPTS)
         connection.send(run_folder())
         printed = run_folder() / "printed"
         with open(printed, "ab") as file:
@@ -3150,10 +3167,12 @@ class Worker:
             # it has a line for each semaphore that it removes behind a process.
             with mock.patch.dict(os.environ, PYTHONWARNINGS="ignore"):
                 multiprocessing.resource_tracker.ensure_running()
-        with mock.patch.dict(os.environ, environ), python_without_spaces():
-            hold_interrupts(True)
+        with (
+            mock.patch.dict(os.environ, environ),
+            python_without_spaces(),
+            interrupts_held(),
+        ):
             self.process.start()
-            hold_interrupts(False)
         other_end.close()
         self.give(test, tb_locals)
 
@@ -3274,11 +3293,10 @@ class ParallelSuite(unittest.TestSuite):
                     options = {"buffer": result.buffer, "tb_locals": result.tb_locals}
                     outcomes = ((test, *outcome(test, **options)) for test in tests)
                 for test, seconds, entries in outcomes:
-                    hold_interrupts(True)
-                    done += 1
-                    stream.write(f"[{done}/{len(tests)}] {seconds:.1f} s ")
-                    report(result, test, seconds, entries)
-                    hold_interrupts(False)
+                    with interrupts_held():
+                        done += 1
+                        stream.write(f"[{done}/{len(tests)}] {seconds:.1f} s ")
+                        report(result, test, seconds, entries)
                     if result.shouldStop and (result.failfast or count == 1):
                         break
         except KeyboardInterrupt:
