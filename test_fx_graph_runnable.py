@@ -655,7 +655,7 @@ empty_where_nobody_listened = known_gap(
     "pytorch/pytorch#192818",
     "an artifact is empty if the run that filled the cache was not traced",
     "the artifact is empty",
-    opened="2.15",
+    opened="2.14",
 )
 exported_graphs_take_nothing = known_gap(
     "unreported",
@@ -3101,8 +3101,9 @@ def work(connection):
         signal.signal(number, signal.SIG_IGN)  # once: what follows cleans up
         raise KeyboardInterrupt
 
-    for number in INTERRUPTS:
-        # From a terminal they reach all processes; the first one then ends the others.
+    if hasattr(os, "setsid"):
+        os.setsid()  # what a terminal sends is for the first process, which ends the others
+    for number in INTERRUPTS:  # those that came before
         signal.signal(number, lambda *_: None)
     signal.signal(signal.SIGTERM, interrupt)
     # Without a word: it was told to end, or the first process is gone.
@@ -3187,6 +3188,7 @@ class Worker:
         self.process.join(10)
         self.process.kill()
         self.process.join()
+        end_process(self.process.pid)  # a compiler that it was waiting for
         self.connection.close()
         text = f"the process that ran this test {how_it_ended(self.process.exitcode)}\n"
         if self.folder and self.folder.exists():
