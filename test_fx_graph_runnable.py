@@ -2339,6 +2339,8 @@ class HarnessTest(ArtifactTestCase):
         self.kept = tempfile.mkdtemp(dir=run_folder())
         self.addCleanup(shutil.rmtree, self.kept)
         os.environ["FX_GRAPH_RUNNABLE_KEEP"] = self.kept
+        for name in ("TEST_TOTAL_SHARDS", "TEST_SHARD_INDEX", "TEST_SHARD_STATUS_FILE"):
+            os.environ.pop(name, None)  # those of this run: the toys' runs are whole
 
     def log(self, script, name="fx_graph_runnable"):
         """Log a script the way torch logs an artifact."""
