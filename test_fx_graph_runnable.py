@@ -20,6 +20,7 @@ import itertools
 import json
 import logging
 import logging.handlers
+import math
 import multiprocessing
 import multiprocessing.connection
 import multiprocessing.resource_tracker
@@ -299,6 +300,7 @@ if HAS_TRITON:
 # that Inductor generated; compiling ahead of time logs none.
 
 trace_log = logging.getLogger("torch.__trace")
+ARTIFACT = "fx_graph_runnable"
 GRAPHS = ("before_post_grad_graph", "inductor_post_grad_graph")
 CODE = "inductor_output_code"
 
@@ -317,7 +319,7 @@ class FxGraphRunnableArtifactFilter(logging.Filter):
     """Lets through the records of the trace that are `fx_graph_runnable` artifacts."""
 
     def filter(self, record):
-        return artifact_name(record) == "fx_graph_runnable"
+        return artifact_name(record) == ARTIFACT
 
 
 class StructuredTracePayloadFormatter(logging.Formatter):
@@ -335,10 +337,11 @@ def with_graphs(records):
     artifact = graph = None
     for record in records:
         name = artifact_name(record)
-        if name == "fx_graph_runnable":
+        broken = getattr(record, "problem", None) and record.matters
+        if broken or name == ARTIFACT:
             if artifact:
                 yield artifact, graph, None
-            artifact, graph = record, None
+            artifact, graph = None if broken else record, None
         elif name in GRAPHS:
             graph = graph or record
         elif name == CODE and artifact:
@@ -355,39 +358,60 @@ def read_trace(path, offset=0, lineno=1):
     The format is that of TorchLogsFormatter in torch/_logging/_internal.py: a line
     `V<date> <time> <pid> <file>:<line>] {json}`, then the lines of the payload, each
     behind a tab; "has_payload" in the json is its md5. Takes where to start. A broken
-    record has a `problem` that says how, and no metadata; in others it is None. Reads
-    as a stream: memory does not grow with the log.
+    record has a `problem` that says how, in others it is None; one that is `changed` has
+    another payload than was written. Reads as a stream: memory does not grow with the log.
     """
     head, payload = None, []
     with open(path, "rb") as log:
         log.seek(offset)
         for number, line in enumerate(log, start=lineno):
+            length = len(line)
+            if line.endswith(b"\r\n"):  # by way of Windows
+                line = line[:-2] + b"\n"
             if line.startswith(b"\t") and head:
                 payload.append(line[1:])
             else:
                 if head:
                     yield trace_record(*head, b"".join(payload))
                 head, payload = (line, number, offset), []
-            offset += len(line)
+            offset += length
     if head:
-        yield trace_record(*head, b"".join(payload))
+        yield trace_record(*head, b"".join(payload), is_last=True)
 
 
-def trace_record(head, lineno, offset, payload):
+def trace_record(head, lineno, offset, payload, is_last=False):
     """Return a record of a trace from its bytes in the log: see read_trace."""
-    metadata, problem = {}, "is no record of a trace"
+    metadata, problem, changed = {}, "is no record of a trace", False
     payload = payload.removesuffix(b"\n")
+    text = payload.decode(errors="backslashreplace")
     if match := re.match(rb"[A-Z]\d{4} [\d:.]+ \d+ [^]]*\] (?=\{)", head):
         try:
             metadata, problem = json.loads(head[match.end() :]), None
         except ValueError as error:  # json, or UTF-8
             problem = f"is cut off or garbled: {error}"
+    fields = {"lineno": lineno, "offset": offset, "metadata": metadata, "payload": text}
+    record = logging.makeLogRecord(fields)
+    if artifact_name(record) in (ARTIFACT, *GRAPHS):
         md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
-        if metadata.get("has_payload", md5) != md5:
-            metadata, problem = {}, "has a payload cut short or garbled, by its md5"
-    text = payload.decode(errors="backslashreplace")
-    fields = {"lineno": lineno, "offset": offset, "metadata": metadata}
-    return logging.makeLogRecord(fields | {"payload": text, "problem": problem})
+        changed = metadata.get("has_payload", md5) != md5
+        if changed and (
+            is_last or artifact_name(record) == ARTIFACT and not parses(text)
+        ):
+            problem = "is cut short"
+    # Whether it is, or might have been, an artifact or its graph.
+    hint = rb'fx_graph_runnable|post_grad_graph|run_repro\(|"artifact": \{[^}]*$'
+    record.matters = changed or not metadata and bool(re.search(hint, head + payload))
+    record.problem, record.changed = problem, changed
+    return record
+
+
+def parses(script):
+    """Return whether a script is Python."""
+    try:
+        ast.parse(script)
+    except (SyntaxError, ValueError):  # ValueError: a null byte
+        return False
+    return True
 
 
 # Faithfulness: two graphs are the same if they do the same, whatever their names are.
@@ -741,6 +765,9 @@ def judge(script, graph, name, code=None):
         logs = map(read_trace, trace.glob("*") if compiled else ())
         rebuilt = list(itertools.chain.from_iterable(logs))
         problem = what_is_wrong(script, exit_code, compiled, rebuilt)
+        stderr = end_of(path.with_name("stderr"))
+        if exit_code and exit_code > 0 and stderr:
+            problem += f": {stderr.splitlines()[-1]}"
         if problem and not keep:
             keep = tempfile.mkdtemp(
                 prefix="fx_graph_runnable_failed_", dir=run_folder().parent
@@ -752,7 +779,7 @@ def judge(script, graph, name, code=None):
             message = (
                 f"the artifact {problem}\n"
                 f"---- its stdout\n{end_of(path.with_name('stdout'))}\n"
-                f"---- its stderr\n{end_of(path.with_name('stderr'))}\n"
+                f"---- its stderr\n{stderr}\n"
                 f"---- kept as {kept}; to run it again:\n"
                 f"{shlex.join([*again, sys.executable, kept])}"
             )
@@ -2607,73 +2634,183 @@ def compile_id(metadata):
     return f"[{'/'.join(parts) or '-'}{f'_{attempt}' if attempt else ''}]"
 
 
-DEBUG_COPY = "fx_graph_runnable.py"
+def read_files(path):
+    """
+    Yield as records an artifact that is a file by itself, and what comes behind it there.
+
+    Such are the copy in the folder that TORCH_COMPILE_DEBUG writes, and what tlparse makes
+    of a log: a folder for each compile id ("-_0_0_0" for [0/0]) with files NAME_N.txt, or
+    .html, numbered in the order of the log.
+    """
+    names = "|".join((ARTIFACT, *GRAPHS, CODE))
+    numbered = {}
+    for file in path.parent.iterdir():
+        if match := re.fullmatch(rf"({names})\w*?_(\d+)\.\w+", file.name):
+            numbered[int(match[2])] = match[1], file
+    after = [numbered[n] for n in sorted(numbered) if n >= number_of(path)]
+    ids = re.fullmatch(r"(?:-|(\d+))_(\d+)_(\d+)_(\d+)", path.parent.name)
+    keys = ("compiled_autograd_id", "frame_id", "frame_compile_id", "attempt")
+    ids = [number and int(number) for number in ids.groups()] if ids else []
+    for name, file in after or [(ARTIFACT, path)]:
+        metadata = {"artifact": {"name": name}, **dict(zip(keys, ids, strict=False))}
+        fields = {"metadata": metadata, "payload": file.read_text("utf-8", "replace")}
+        fields |= {"lineno": 1, "offset": 0, "problem": None, "changed": False}
+        yield logging.makeLogRecord(fields)
+
+
+def number_of(path):
+    """Return the number that tlparse gave a file, infinity if it has none."""
+    match = re.search(r"_(\d+)\.\w+$", path.name)
+    return int(match[1]) if match else math.inf
+
+
+def read_source(path, offset=0, lineno=1):
+    """Yield the records of a log, or of an artifact that is a file by itself."""
+    if path.name.startswith(ARTIFACT):
+        return read_files(path)
+    return read_trace(path, offset, lineno)
+
+
+# Lines of an artifact that name folders of the machine that it was recorded on.
+ELSEWHERE = re.compile(
+    r"(?m)^(?:os\.environ\['(?:{})'\]|torch\._dynamo\.config\.debug_dir_root) = .*\n".format(
+        "|".join(
+            (
+                *REDIRECTING,
+                "TORCHINDUCTOR_CACHE_DIR",
+                "TRITON_CACHE_DIR",
+                *NO_GRAPH_CACHES,
+            )
+        )
+    )
+)
+# More that differs from rank to rank, and decides nothing: paths, and an address.
+OF_A_RANK = re.compile(
+    r"(?m)^os\.environ\['\w+_PTR'\] = .*\n|^os\.environ\[.* = '.*[/\\].*\n"
+)
+
+
+class Recorded:
+    """
+    An artifact of somebody's trace: the `places` where it was recorded, as (position, text),
+    and its `source` as read_source takes it; or what is broken there, its `problem`.
+    """
+
+    def __init__(self, place, source=None, problem=None):
+        self.places, self.source, self.problem = [place], source, problem
+
+    def __str__(self):
+        more = len(self.places) - 1
+        return f"{self.places[0][1]}{f' and {more} more places' if more else ''}"
 
 
 def recorded_artifacts(path):
     """
-    Return what there is to judge in a log that TORCH_TRACE wrote, or a folder of them, or
-    of what TORCH_COMPILE_DEBUG writes.
-
-    Each is a tuple: a name (file, compile id, line, and the torch that wrote it if it is
-    another one), the log, where the artifact begins (offset in bytes, line), and what
-    is broken there, or None. Raises FileNotFoundError if there is no such log.
+    Return what there is to judge, as a list of Recorded, in a log that TORCH_TRACE wrote, or
+    in a folder of them; in what tlparse makes of one, or a part of it; or in what
+    TORCH_COMPILE_DEBUG writes. What is recorded many times is one. Raises FileNotFoundError
+    if there is no such path.
     """
     path = Path(path)
-    copies = sorted(path.rglob(DEBUG_COPY)) if path.is_dir() else []
-    beside = {file for copy in copies for file in copy.parent.iterdir()}
-    logs = sorted(path.iterdir()) if path.is_dir() else [path]
-    logs = [log for log in logs if log.is_file() and log not in beside]
-    found = [(str(c.relative_to(path)), c, 0, 1, None) for c in copies]
-    for log in logs:
+    root = path if path.is_dir() else path.parent
+    scripts = path.rglob(f"{ARTIFACT}*") if path.is_dir() else [path]
+    scripts = [file for file in scripts if file.name.startswith(ARTIFACT)]
+    scripts.sort(key=lambda file: (file.parent, number_of(file)))
+    logs = sorted(path.rglob("raw.log"))  # tlparse's copy of its input
+    if logs:
+        scripts = []
+    else:
+        folders = {script.parent for script in scripts}
+        logs = sorted(path.iterdir()) if path.is_dir() else [path]
+        logs = [log for log in logs if log.is_file() and log.parent not in folders]
+    found, others, no_traces = {}, [], []
+    for number, source in enumerate(scripts + logs):
+        where = source.relative_to(root)
         broken, good = [], set()
 
-        def records(log=log, broken=broken, good=good):
-            for record in read_trace(log):
-                if record.problem:
-                    broken.append((record.lineno, record.problem))
-                else:
+        def records(source=source, broken=broken, good=good):
+            for record in read_source(source):
+                if record.metadata:
                     good.add(True)
+                if record.problem:
+                    broken.append((record.lineno, record.problem, record.matters))
                 if len(broken) == 1000 and not good:
                     return  # a large file of another kind
                 yield record
 
-        for artifact, *_ in with_graphs(records()):
-            name = f"{log.name} {compile_id(artifact.metadata)} line {artifact.lineno}"
-            writer = re.search(r"(?m)^# torch version: (\S+)$", artifact.payload)
-            if writer and writer[1] != torch.__version__:
-                name += f" recorded by torch {writer[1]}"
-            found.append((name, log, artifact.offset, artifact.lineno, None))
+        artifacts = with_graphs(records())
+        if source in scripts:
+            artifacts = itertools.islice(artifacts, 1)
+        for artifact, graph, code in artifacts:
+            text = f"{where} {compile_id(artifact.metadata)}"
+            if source in logs:
+                text += f" line {artifact.lineno}"
+            role = code and re.search(r"AOT ID: \S+_([a-z]+)", code.payload)
+            text += f" {role[1]}" if role else ""
+            payloads = OF_A_RANK.sub("", ELSEWHERE.sub("", artifact.payload)), graph
+            key = hash((payloads[0], graph and graph.payload))
+            place = (number, artifact.lineno), text
+            if key in found:
+                found[key].places.append(place)
+            else:
+                here = source, artifact.offset, artifact.lineno
+                found[key] = Recorded(place, here)
         if broken and not good:
-            broken = [(1, "is no trace")]
-        for lineno, problem in broken:
-            found.append((f"{log.name} line {lineno}", log, 0, lineno, problem))
-    return sorted(found, key=lambda item: (item[1], item[3]))
+            no_traces.append(where)
+            continue
+        for lineno, problem, matters in broken:
+            if matters:
+                place = (number, lineno), f"{where} line {lineno}"
+                found[place] = Recorded(place, problem=problem)
+            else:
+                others.append(f"{where} line {lineno}")
+    for what, places in (
+        ("broken records of other kinds", others),
+        ("no traces", no_traces),
+    ):
+        if places:
+            place = (math.inf, what), f"{what}: {len(places)}"
+            found[place] = Recorded(place, problem=f"the first is {places[0]}")
+    return sorted(found.values(), key=lambda recorded: recorded.places[0])
 
 
 class RecordedTraceTest(ArtifactTestCase):
     """The artifacts of the trace that FX_GRAPH_RUNNABLE_TRACE names, a test for each."""
 
-    def judge_recorded(self, name, log, offset, lineno, problem):
-        """Judge one of recorded_artifacts."""
-        if problem:
-            self.skipTest(f"{log}, line {lineno}: {problem}")
-        if log.name == DEBUG_COPY:
-            script, graph = log.read_text("utf-8", "backslashreplace"), None
-        else:
-            artifact, graph, _ = next(with_graphs(read_trace(log, offset, lineno)))
-            script = artifact.payload
-        devices = set(re.findall(r"device\(type='(\w+)'", script))
-        if elsewhere := devices - {"cpu", "meta", ACCELERATOR}:
-            self.skipTest(f"needs {', '.join(sorted(elsewhere))}, which is not here")
-        # Folders of the machine that it was recorded on, its own trace for one.
-        folders = (*REDIRECTING, "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
-        dropped = "|".join((*folders, *NO_GRAPH_CACHES))
-        dropped = (
-            rf"os\.environ\['({dropped})'\]|torch\._dynamo\.config\.debug_dir_root"
-        )
-        script = re.sub(rf"(?m)^({dropped}) = .*\n", "", script)
-        judge(script, graph, f"{type(self).__name__}.{name}")
+    def judge_recorded(self, recorded):
+        """Judge a Recorded; its `verdict` is then faithful, runs, unfaithful, fails, ..."""
+        if recorded.problem:
+            self.verdict = "broken"
+            self.skipTest(recorded.problem)
+        artifact, graph, _ = next(with_graphs(read_source(*recorded.source)))
+        script = ELSEWHERE.sub("", artifact.payload)
+        if elsewhere := devices_elsewhere(script):
+            self.verdict = "not here"
+            self.skipTest(f"needs {', '.join(elsewhere)}, which is not here")
+        writer = re.search(r"(?m)^# torch version: (\S+)$", script)
+        note = ""
+        if writer and writer[1] != torch.__version__:
+            note += f"recorded by torch {writer[1]} and run on {torch.__version__}, "
+        if artifact.changed or (graph and graph.changed):
+            note += "changed after it was written, "
+        try:
+            judge(script, graph, f"{type(self).__name__}.{recorded}")
+        except BadArtifact as bad:
+            (message,) = bad.args
+            self.verdict = (
+                "unfaithful" if message[13:27] == "is unfaithful:" else "fails"
+            )
+            message = message.replace("the artifact ", f"the artifact, {note}", 1)
+            places = "".join(f"\n{place}" for _, place in recorded.places)
+            raise BadArtifact(
+                [f"{message}\n---- recorded in{places}"], bad.paths
+            ) from None
+        self.verdict = "faithful" if graph else "runs"
+        self.verdict += f" ({note[:-2]})" if note else ""
+        if not graph:
+            self.skipTest(
+                "runs (nothing to compare with: no graph was logged beside it)"
+            )
 
     def test_trace(self):
         path = os.environ.get("FX_GRAPH_RUNNABLE_TRACE")
@@ -2683,21 +2820,35 @@ class RecordedTraceTest(ArtifactTestCase):
             )
         if not os.path.exists(path):
             self.fail(f"FX_GRAPH_RUNNABLE_TRACE={path}: there is no such log or folder")
-        if all(problem for *_, problem in recorded_artifacts(path)):
+        if all(recorded.problem for recorded in recorded_artifacts(path)):
             self.fail(
                 f"FX_GRAPH_RUNNABLE_TRACE={path}: there is no artifact in it; "
                 "run the program with TORCH_TRACE=FOLDER"
             )
 
 
+def devices_elsewhere(script):
+    """Return the devices that a script names and that are not here: ["cuda:3"]."""
+    count = torch.accelerator.device_count() if ACCELERATOR else 0
+    devices = re.findall(r"device\(type='(\w+)'(?:, index=(\d+))?", script)
+    devices += re.findall(r"['\"](cuda|xpu|mps|hpu|npu|mtia):(\d+)['\"]", script)
+    return sorted(
+        f"{kind}:{index}" if index else kind
+        for kind, index in set(devices) - {("cpu", "")}
+        if kind not in ("cpu", "meta")
+        and (kind != ACCELERATOR or int(index or 0) >= count)
+    )
+
+
 def add_recorded_tests(path):
     """Give RecordedTraceTest a test for each artifact of a trace, numbered in its order."""
-    for number, item in enumerate(recorded_artifacts(path), start=1):
+    for number, recorded in enumerate(recorded_artifacts(path), start=1):
 
-        def test(self, item=item):
-            self.judge_recorded(*item)
+        def test(self, recorded=recorded):
+            self.judge_recorded(recorded)
 
-        setattr(RecordedTraceTest, f"test_{number:04} {item[0]}", test)
+        test.recorded = recorded
+        setattr(RecordedTraceTest, f"test_{number:04} {recorded}", test)
 
 
 if os.path.exists(os.environ.get("FX_GRAPH_RUNNABLE_TRACE", "")):
@@ -3153,86 +3304,211 @@ def call(args):
         artifact = {"artifact": {"name": "fx_graph_runnable", "encoding": "string"}}
         return self.trace_line(artifact | ids, script)
 
+    def judged(self, path):
+        """Return the verdicts on what is recorded there, a line each, and all messages."""
+        lines, messages = [], []
+        for recorded in recorded_artifacts(path):
+            test = RecordedTraceTest("test_trace")
+            try:
+                test.judge_recorded(recorded)
+            except (AssertionError, unittest.SkipTest) as error:
+                messages.append(str(error))
+            lines += [f"{test.verdict}: {place}" for _, place in recorded.places]
+        return lines, "\n".join(messages)
+
+    def write_log(self, *parts, name="rank_0.log"):
+        """Write a log of these records; return its path."""
+        path = Path(self.kept, "trace", name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"".join(parts))
+        return path
+
+    def graph_lines(self, name=GRAPHS[0], text=GRAPH):
+        """Return the record of a graph in a log, as bytes."""
+        if name == GRAPHS[1]:  # a graph cache's
+            return self.trace_line({name: {}}, text)
+        return self.trace_line({"artifact": {"name": name}}, text)
+
+    def code_record(self, role):
+        """Return the record of generated code in a log, as bytes."""
+        return self.trace_line({CODE: {}}, f"# AOT ID: ['0_{role}']\n")
+
     def test_trace_that_is_good(self):
-        log = Path(self.kept, "rank_0.log")
-        other = {"chromium_event": {}}
+        other = self.trace_line({"chromium_event": {}}, "{\n}")
         script = "# torch version: 1.0\n" + self.GOOD + "x = '\u00e9'"
-        log.write_bytes(
-            self.trace_line(other, "{\n}")
-            + self.artifact_lines(script)
-            + self.trace_line(
-                {"artifact": {"name": "before_post_grad_graph"}}, self.GRAPH
-            )
-            + self.trace_line(other)
-            + self.artifact_lines(self.GOOD, 1, attempt=1)
-            + self.trace_line({"inductor_post_grad_graph": {}}, self.GRAPH)  # a cache's
+        log = self.write_log(
+            other,
+            self.artifact_lines(script),
+            self.graph_lines(),
+            other,
+            self.code_record("forward"),
+            self.artifact_lines(self.GOOD, 1, attempt=1),
+            self.graph_lines(GRAPHS[1]),
         )
-        Path(self.kept, "rank_1.log").write_bytes(self.artifact_lines(self.GOOD, 2))
-        first, second, third = recorded_artifacts(self.kept)
-        self.assertEqual(first[0], "rank_0.log [0/0] line 4 recorded by torch 1.0")
-        self.assertRegex(second[0], r"^rank_0.log \[1/0_1\] line \d+$")
-        self.assertEqual(third[0], "rank_1.log [2/0] line 1")
-        self.assertEqual(recorded_artifacts(log), [first, second])
-        for item, expected in ((first, script), (second, self.GOOD)):
-            _, log, offset, lineno, problem = item
-            self.assertIsNone(problem)
-            artifact, graph, _ = next(with_graphs(read_trace(log, offset, lineno)))
+        self.write_log(self.artifact_lines(self.GOOD, 2), name="rank_1.log")
+        found = recorded_artifacts(log.parent)
+        self.assertEqual(
+            [str(recorded) for recorded in found],
+            [
+                "rank_0.log [0/0] line 4 forward",
+                "rank_0.log [1/0_1] line 33",
+                "rank_1.log [2/0] line 1",
+            ],
+        )
+        for recorded, expected in zip(found, (script, self.GOOD), strict=False):
+            artifact, graph, _ = next(with_graphs(read_source(*recorded.source)))
             self.assertEqual((artifact.payload, graph.payload), (expected, self.GRAPH))
 
-    def test_trace_that_is_a_debug_folder(self):
-        root, folder = (
-            "torch._dynamo.config.debug_dir_root = 'elsewhere'\n",
-            "run_1/model_0",
+    def test_trace_from_windows(self):
+        good = self.artifact_lines(self.GOOD) + self.artifact_lines(self.GOOD + "1", 1)
+        log = self.write_log(good.replace(b"\n", b"\r\n"))
+        lines, _ = self.judged(log)
+        expected = ["runs: rank_0.log [0/0] line 1", "runs: rank_0.log [1/0] line 4"]
+        self.assertEqual(lines, expected)
+
+    def test_trace_that_was_changed(self):
+        artifact = self.artifact_lines(self.GOOD + "'/home/me'").replace(
+            b"/me", b"/you"
         )
-        Path(self.kept, folder).mkdir(parents=True)
-        Path(self.kept, folder, DEBUG_COPY).write_text(root + self.GOOD)
-        Path(self.kept, folder, "output_code.py").write_text("")
-        for path in (self.kept, os.path.join(self.kept, folder)):
-            ((*item,),) = recorded_artifacts(path)
-            self.assertIn(item[0], (f"{folder}/{DEBUG_COPY}", DEBUG_COPY))
-        RecordedTraceTest("test_trace").judge_recorded(*item)
+        script = (
+            "# torch version: 2.6.0\n" + self.GOOD + "raise AttributeError('/home/me')"
+        )
+        failing = self.artifact_lines(script, 1).replace(b"/me", b"/you")
+        log = self.write_log(artifact, failing, self.artifact_lines(self.GOOD, 2))
+        lines, message = self.judged(log)
+        self.assertEqual(
+            lines,
+            [
+                "runs (changed after it was written): rank_0.log [0/0] line 1",
+                "fails: rank_0.log [1/0] line 4",
+                "runs: rank_0.log [2/0] line 8",
+            ],
+        )
+        first = (
+            f"recorded by torch 2.6.0 and run on {torch.__version__}, changed after it"
+        )
+        self.assertIn(f"the artifact, {first} was written, exited with code 1", message)
+        self.assertIn("AttributeError: /home/you", message)
 
     def test_trace_that_is_broken(self):
         whole = self.artifact_lines(self.GOOD)
-        log = Path(self.kept, "a.log")
-        log.write_bytes(
-            whole[:70]  # cut off, and the program goes on
-            + b"\n"
-            + whole.replace(b"def", b"d\xffef")
-            + whole.replace(b'"artifact"', b'"\xff"')
-            + b"a line of something else\n"
-            + whole
-            + whole[:-9]  # cut short
+        other = self.trace_line({"chromium_event": {}}, "{}")
+        log = self.write_log(
+            whole[:70],  # cut off, and the program goes on
+            b"\n",
+            self.artifact_lines(self.GOOD + "f(x)", 1).replace(b"(x)", b"("),
+            whole.replace(b'"artifact"', b'"\xff"'),
+            b"a line of something else\n",
+            other.replace(b"chromium", b"\xff"),
+            other.replace(b"}", b""),
+            whole,
+            whole[:-9],
         )
-        Path(self.kept, "b.txt").write_text("these are\nno traces\n")
-        names = [(item[0], item[4]) for item in recorded_artifacts(self.kept)]
+        for number in range(3):
+            self.write_log(b"these are\nno traces\n", name=f"{number}.txt")
+        lines, message = self.judged(log.parent)
+        expected = [f"broken: rank_0.log line {number}" for number in (1, 2, 5, 16)]
+        expected.insert(3, "runs: rank_0.log [0/0] line 13")
+        expected += ["broken: broken records of other kinds: 3", "broken: no traces: 3"]
+        self.assertEqual(lines, expected)
+        self.assertRegex(message, "(?s)cut off.*cut short.*cut off.*cut short")
+        self.assertIn("the first is rank_0.log line 8", message)
+        self.assertIn("the first is 0.txt", message)
+
+    def test_trace_with_a_broken_graph(self):
+        whole = self.graph_lines()
+        log = self.write_log(self.artifact_lines(self.GOOD), whole[:-9])
+        expected = ["runs: rank_0.log [0/0] line 1", "broken: rank_0.log line 4"]
+        self.assertEqual(self.judged(log)[0], expected)
+
+    def test_trace_of_many_ranks(self):
+        for rank in range(3):
+            environ = f"os.environ['TORCHELASTIC_ERROR_FILE'] = '/tmp/{rank}/error'\n"
+            script = self.GOOD + "import os\n" + environ
+            name = f"rank_{rank}.log"
+            self.write_log(self.artifact_lines(script), self.graph_lines(), name=name)
+        (recorded,) = recorded_artifacts(self.write_log(name="empty.log").parent)
+        self.assertEqual(str(recorded), "rank_0.log [0/0] line 1 and 2 more places")
+        lines, message = self.judged(Path(self.kept, "trace"))
         self.assertEqual(
-            [name for name, problem in names if not problem], ["a.log [0/0] line 9"]
+            lines, [f"unfaithful: rank_{rank}.log [0/0] line 1" for rank in range(3)]
         )
-        problems = [f"{name} {problem}" for name, problem in names if problem]
-        for problem, expected in itertools.zip_longest(
-            problems,
-            (
-                "a.log line 1 is cut off or garbled",
-                "a.log line 2 has a payload cut short or garbled",
-                "a.log line 5 is cut off or garbled",
-                "a.log line 8 is no record of a trace",
-                "a.log line 12 has a payload cut short",
-                "b.txt line 1 is no trace",
-            ),
+        self.assertTrue(message.endswith("\nrank_2.log [0/0] line 1"), message)
+
+    def test_trace_that_is_a_debug_folder(self):
+        root = "torch._dynamo.config.debug_dir_root = 'elsewhere'\n"
+        copy = Path(self.kept, "run_1", "model_0", "fx_graph_runnable.py")
+        copy.parent.mkdir(parents=True)
+        copy.write_text(root + self.GOOD)
+        copy.with_name("output_code.py").write_text("")
+        for path in (Path(self.kept), copy.parent, copy):
+            lines, _ = self.judged(path)
+            place = copy.relative_to(path if path.is_dir() else copy.parent)
+            self.assertEqual(lines, [f"runs: {place} [-]"])
+
+    def test_trace_that_tlparse_read(self):
+        folder = Path(self.kept, "-_1_0_2")
+        folder.mkdir()
+        for name, text in (
+            ("fx_graph_runnable_9.txt", self.GOOD),
+            ("fx_graph_runnable_10.txt", self.GOOD + "1"),
+            ("before_post_grad_graph_12.txt", self.GRAPH),
+            ("inductor_output_code_ab12cd_13.html", "AOT ID: ['0_backward']"),
+            ("dynamo_output_graph_1.txt", "other"),
         ):
-            self.assertIn(expected, problem)
+            (folder / name).write_text(text)
+        for path in (folder.parent, folder):
+            lines, _ = self.judged(path)
+            beside = "-_1_0_2/" if path == folder.parent else ""
+            expected = [
+                f"runs: {beside}fx_graph_runnable_9.txt [1/0_2]",
+                f"unfaithful: {beside}fx_graph_runnable_10.txt [1/0_2] backward",
+            ]
+            self.assertEqual(lines, expected)
+        lines, message = self.judged(folder / "fx_graph_runnable_9.txt")
+        self.assertEqual(lines, ["runs: fx_graph_runnable_9.txt [1/0_2]"])
+        self.assertIn("nothing to compare with", message)
+        Path(self.kept, "raw.log").write_bytes(self.artifact_lines(self.GOOD))
+        self.assertEqual(self.judged(self.kept)[0], ["runs: raw.log [0/0] line 1"])
+
+    def test_verdicts_in_the_order_of_the_logs(self):
+        os.environ["FX_GRAPH_RUNNABLE_JOBS"] = "1"
+        bad = self.GOOD + "raise SystemExit(1)"
+        log = self.write_log(
+            self.artifact_lines(self.GOOD),
+            self.artifact_lines(bad, 1),
+            self.artifact_lines(self.GOOD, 2),
+        )
+        recorded = type(
+            "RecordedTraceTest", (RecordedTraceTest,), {"__module__": __name__}
+        )
+        with mock.patch.dict(globals(), RecordedTraceTest=recorded):
+            add_recorded_tests(log)
+        tests = unittest.defaultTestLoader.loadTestsFromTestCase(recorded)
+        stream = io.StringIO()
+        with contextlib.redirect_stdout(io.StringIO()) as stdout:
+            Runner(stream, verbosity=2).run(ParallelSuite(tests))
+        self.assertRegex(
+            stream.getvalue(),
+            r"\] \d\.\d s fails: test_0002 rank_0.log \[1/0\] line 4 ",
+        )
+        self.assertEqual(
+            stdout.getvalue().splitlines()[:3],
+            [
+                "runs: rank_0.log [0/0] line 1",
+                "fails: rank_0.log [1/0] line 4",
+                "runs: rank_0.log [2/0] line 7",
+            ],
+        )
 
     def test_trace_that_is_not_there(self):
+        log = self.write_log(self.trace_line({"chromium_event": {}}, "{}"))
         empty = os.path.join(self.kept, "empty")
         os.mkdir(empty)
-        Path(self.kept, "log").write_bytes(
-            self.trace_line({"chromium_event": {}}, "{}")
-        )
         for path, message in (
             ("/no/such/trace", "there is no such log or folder"),
             (empty, "there is no artifact in it"),
-            (os.path.join(self.kept, "log"), "there is no artifact in it"),
+            (str(log), "there is no artifact in it"),
         ):
             os.environ["FX_GRAPH_RUNNABLE_TRACE"] = path
             with self.assertRaisesRegex(self.failureException, message):
@@ -3242,22 +3518,22 @@ def call(args):
             RecordedTraceTest("test_trace").test_trace()
 
     def test_trace_with_an_empty_artifact(self):
-        log = Path(self.kept, "log")
-        log.write_bytes(self.artifact_lines(""))
-        ((*item,),) = recorded_artifacts(log)
-        with self.assertRaisesRegex(BadArtifact, "is empty"):
-            RecordedTraceTest("test_trace").judge_recorded(*item)
+        lines, message = self.judged(self.write_log(self.artifact_lines("")))
+        self.assertEqual(lines, ["fails: rank_0.log [0/0] line 1"])
+        self.assertIn("is empty", message)
 
     def test_trace_from_another_device(self):
-        log = Path(self.kept, "log")
-        log.write_bytes(
-            self.artifact_lines(self.GOOD + "# device(type='abacus', index=0)")
-        )
-        ((*item,),) = recorded_artifacts(log)
-        with self.assertRaisesRegex(
-            unittest.SkipTest, "needs abacus, which is not here"
+        for number, (device, name) in enumerate(
+            (
+                ("device(type='abacus', index=0)", "abacus:0"),
+                (f"device(type='{ACCELERATOR or 'cuda'}', index=99)", ":99"),
+                ("x = 'cuda:99'", "cuda:99"),
+            )
         ):
-            RecordedTraceTest("test_trace").judge_recorded(*item)
+            script = f"{self.GOOD}# {device}"
+            lines, message = self.judged(self.write_log(self.artifact_lines(script)))
+            self.assertEqual(lines, ["not here: rank_0.log [0/0] line 1"], number)
+            self.assertIn(f"{name}, which is not here", message)
 
     @skip_if_compile_disabled
     def test_trace_of_a_program(self):
@@ -3272,14 +3548,11 @@ def call(args):
         }
         environ = os.environ | environ
         subprocess.run([sys.executable, "-c", program], env=environ, check=True)
-        ((*item,),) = recorded_artifacts(trace)
-        self.assertIn(" [0/0] line ", item[0])
-        _, log, offset, lineno, _ = item
-        self.assertIsNotNone(next(with_graphs(read_trace(log, offset, lineno)))[1])
-        before = [path.stat() for path in Path(trace).iterdir()]
-        RecordedTraceTest("test_trace").judge_recorded(*item)
-        after = [path.stat() for path in Path(trace).iterdir()]
-        self.assertEqual([s.st_size for s in after], [s.st_size for s in before])
+        before = [path.stat().st_size for path in Path(trace).iterdir()]
+        ((line,), _) = self.judged(trace)
+        self.assertRegex(line, r"^faithful: \S+ \[0/0\] line \d+ inference$")
+        after = [path.stat().st_size for path in Path(trace).iterdir()]
+        self.assertEqual(after, before)
 
     def test_release(self):
         versions = ("2.13.0a0+git123abc", "2.13.0+cpu", "2.13", "2.13.0.dev20261101")
@@ -3543,8 +3816,8 @@ def worker_count():
 def outcome(test, **options):
     """
     Run one test, with these options of a TestResult (buffer, tb_locals). Returns its
-    seconds, and what came of it: (list of the TestResult, text) for each entry there,
-    none if it passed.
+    seconds, what came of it: (list of the TestResult, text) for each entry there, none if
+    it passed; and its verdict in a word, if it has one.
     """
     result = unittest.TestResult()
     vars(result).update(options)
@@ -3557,7 +3830,7 @@ def outcome(test, **options):
         for source, text in getattr(result, kind):
             # Another source than the test is a subtest, or what sets up its class.
             entries.append((kind, text if source is test else f"{source}\n{text}"))
-    return seconds, entries
+    return seconds, entries, getattr(test, "verdict", "")
 
 
 def report(result, test, seconds, entries):
@@ -3631,7 +3904,7 @@ def work(connection):
             os.dup2(file.fileno(), 2)
         faulthandler.enable()
         for case, name, tb_locals in iter(connection.recv, None):
-            seconds, entries = outcome(case(name), tb_locals=tb_locals)
+            seconds, entries, verdict = outcome(case(name), tb_locals=tb_locals)
             sys.stdout.flush()
             sys.stderr.flush()
             if text := printed.read_text("utf-8", "backslashreplace"):
@@ -3639,7 +3912,7 @@ def work(connection):
                 note = f"---- printed by the test itself\n{text}"
                 bad = ("failures", "errors")
                 entries = [(k, t + note if k in bad else t) for k, t in entries]
-            connection.send((seconds, entries))
+            connection.send((seconds, entries, verdict))
     shutil.rmtree(run_folder(), ignore_errors=True)
     os._exit(0)  # without the seconds that it takes to tear torch down
 
@@ -3731,7 +4004,7 @@ def outcomes_of_workers(tests, count, result):
                 try:
                     message = connection.recv()
                 except (EOFError, OSError):  # it died
-                    message = 0, [("errors", worker.end())]
+                    message = 0, [("errors", worker.end())], ""
                 if isinstance(message, Path):
                     worker.folder = message
                     continue
@@ -3809,10 +4082,11 @@ class ParallelSuite(unittest.TestSuite):
                 else:
                     options = {"buffer": result.buffer, "tb_locals": result.tb_locals}
                     outcomes = ((test, *outcome(test, **options)) for test in tests)
-                for test, seconds, entries in outcomes:
+                for test, seconds, entries, test.verdict in outcomes:
                     with interrupts_held():
                         done += 1
-                        stream.write(f"[{done}/{len(tests)}] {seconds:.1f} s ")
+                        verdict = test.verdict and f"{test.verdict}: "
+                        stream.write(f"[{done}/{len(tests)}] {seconds:.1f} s {verdict}")
                         report(result, test, seconds, entries)
                     if result.shouldStop and (result.failfast or count == 1):
                         break
@@ -3832,10 +4106,19 @@ if not STARTED_BY_FORK:
 
 
 class Runner(unittest.TextTestRunner):
-    """Prints the counts behind unittest's own summary."""
+    """Prints the verdicts on recorded artifacts, and the counts, behind unittest's summary."""
 
     def run(self, test):
+        tests = list(flat(test))  # which unittest's own suite forgets
         result = super().run(test)
+        places = []
+        for t in tests:
+            method = getattr(t, getattr(t, "_testMethodName", ""), None)
+            verdict = getattr(t, "verdict", "") or "no verdict"
+            if recorded := getattr(method, "recorded", None):
+                places += [(*place, verdict) for place in recorded.places]
+        for _, place, verdict in sorted(places):
+            print(f"{verdict}: {place}")
         bad = {t for t, _ in result.failures + result.errors if isinstance(t, TestCase)}
         bad.update(result.unexpectedSuccesses)
         reasons = {t: reason for t, reason in result.skipped if t not in bad}
