@@ -39,6 +39,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
+from typing import NamedTuple
 from unittest import mock
 
 # So that helpers is found however this file was: as a script, a module, or a path.
@@ -588,13 +589,13 @@ def difference(compiled, rebuilt, lines=graph_lines):
 
 class BadArtifact(AssertionError):
     """
-    Artifacts do not keep their promise: `args` has a message for each, `paths` the
-    places where their scripts are kept.
+    Artifacts do not keep their promise: `messages` has one for each, by its number in the
+    test or None, and `paths` the places where their scripts are kept.
     """
 
     def __init__(self, messages, paths):
-        super().__init__(*messages)
-        self.paths = paths
+        super().__init__(*messages.values())
+        self.messages, self.paths = messages, paths
 
     def __str__(self):
         return "\n\n".join(self.args)
@@ -783,7 +784,7 @@ def judge(script, graph, name, code=None):
                 f"---- kept as {kept}; to run it again:\n"
                 f"{shlex.join([*again, sys.executable, kept])}"
             )
-            raise BadArtifact([message], [kept])
+            raise BadArtifact({None: message}, [kept])
 
 
 # Known gaps: tests that fail for what torch does, not for what the suite does.
@@ -795,110 +796,346 @@ def release(version=torch.__version__):
     return tuple(int(number) for number in match.groups("0"))
 
 
-def known_gap(issue, reason, error, opened="0.0", closed="9999.0"):
+class Gap(NamedTuple):
     """
-    Mark a test that fails for a gap in torch: reported as skipped while the gap is open.
+    Something that torch does for which a test fails; as a decorator it marks such a test,
+    which counts as skipped while the gap is open.
 
-    Takes the upstream issue ("unreported" if there is none), the reason, a regular
-    expression that every message of the failure must match, and the releases that
-    opened and closed the gap. Where it is open, a failure with another error is a
-    failure, and so is success; where it is not, the test must simply pass.
+    Has the reason, the upstream issue, a regular expression for the error that shows it,
+    the releases that opened and closed it, and which artifact of the test shows it: its
+    number, or None for all that are bad. Where it is open, a failure with another error is
+    a failure, and so is success; where it is not, the test must simply pass. A test may
+    have several such marks, but one for each artifact on each release.
     """
 
-    def mark(test):
-        if not release(opened) <= release() < release(closed):
+    reason: str
+    upstream: str
+    error: str
+    opened: str = "0.0"
+    closed: str = "9999.0"
+    artifact: int | None = None
+
+    def is_open(self):
+        """Return whether this torch has it."""
+        return release(self.opened) <= release() < release(self.closed)
+
+    def shown(self, **fields):
+        """Return it as a certain test shows it: by one `artifact`, or on fewer releases."""
+        return self._replace(**fields)
+
+    def __str__(self):
+        return f"known gap: {self.reason} ({self.upstream})"
+
+    def __call__(self, test):
+        if hasattr(test, "gaps"):
+            test.gaps.append(self)
             return test
 
         @functools.wraps(test)
-        def wrapper(self):
+        def marked(case):
+            gaps = {gap.artifact: gap for gap in marked.gaps if gap.is_open()}
+            if not gaps:
+                return test(case)
+            shown = []
             try:
-                test(self)
+                test(case)
             except unittest.SkipTest:
                 raise
             except Exception as failure:
-                messages = (
-                    failure.args if isinstance(failure, BadArtifact) else [str(failure)]
-                )
-                if not all(re.search(error, message) for message in messages):
-                    raise
+                for number, message in getattr(
+                    failure, "messages", {None: failure}
+                ).items():
+                    gap = gaps.get(number, gaps.get(None))
+                    if not gap or not re.search(gap.error, str(message)):
+                        raise
+                    shown.append(gap)
                 if not os.environ.get("FX_GRAPH_RUNNABLE_KEEP"):
                     for path in getattr(failure, "paths", ()):
                         shutil.rmtree(os.path.dirname(path))
-            else:
-                self.fail(
-                    f"the known gap is closed ({reason}, {issue}): drop the mark, "
-                    f"or give it closed={torch.__version__!r}"
-                )
-            raise unittest.SkipTest(f"known gap: {reason} ({issue})")
+            for gap in gaps.values():
+                if gap not in shown:
+                    case.fail(
+                        f"the {gap} is closed: drop the mark, "
+                        f"or give the gap closed={torch.__version__!r}"
+                    )
+            raise unittest.SkipTest(
+                " and ".join(dict.fromkeys(map(str, gaps.values())))
+            )
 
-        return wrapper
+        marked.gaps = [self]
+        return marked
 
-    return mark
 
+# The gaps, each in one place: by what was lost.
 
-subgraphs_cannot_be_printed = known_gap(
-    "pytorch/pytorch#150062",
-    "a subgraph prints as a lambda, which is a syntax error",
-    r"(?s)is no Python .invalid syntax.* = <lambda>\(\)",
-    closed="2.14",
-)
-symbols_become_static = known_gap(
-    "unreported",
+# Symbolic sizes.
+
+symbols_become_static = Gap(
     "an artifact compiles the hints of its symbolic sizes",
+    "unreported",
     "with static sizes for symbols, and no other difference",
     closed="2.13",
 )
-symbols_are_undefined = known_gap(
-    "pytorch/pytorch#180298",
+symbols_are_expressions = Gap(
+    "a symbol is defined by an expression",
+    "pytorch/pytorch#166529",
+    "is no Python .cannot assign to expression here",
+    closed="2.10",
+)
+symbols_are_function_calls = symbols_are_expressions._replace(
+    error="is no Python .cannot assign to function call here"
+)
+symbols_are_undefined = Gap(
     "a symbol that is no input's size is an undefined name",
+    "pytorch/pytorch#180298",
     r"NameError: name 's\d+' is not",
     closed="2.13",
 )
-symbols_are_expressions = known_gap(
-    "pytorch/pytorch#166529",
-    "a symbol is defined by an expression",
-    "is no Python .cannot assign to (expression|function call) here",
+static_sizes_become_symbolic = Gap(
+    "an artifact with any symbolic size makes all of its inputs' sizes symbolic",
+    "unreported",
+    "with symbols for sizes that were static, and no other difference",
+    opened="2.13",
+)
+max_is_undefined = Gap(
+    "the size of a storage needs Max, which the artifact does not import",
+    "pytorch/pytorch#190838",
+    "NameError: name 'Max' is not defined",
+    opened="2.10",
+    closed="2.14",
+)
+functions_are_undefined = Gap(
+    "shapes and strides use functions that the artifact does not import",
+    "pytorch/pytorch#194827",
+    "NameError: name 'TruncToInt' is not",
+    opened="2.10",
+)
+math_trunc_is_undefined = functions_are_undefined._replace(
+    error="NameError: name 'math_trunc' is not", artifact=1
+)
+items_cannot_be_traced = Gap(
+    "an unbacked symbol cannot be traced again",
+    "unreported",
+    r"aten\._local_scalar_dense",
+)
+nonzero_cannot_be_traced = items_cannot_be_traced._replace(
+    error=r"DynamicOutputShapeException: aten\.nonzero"
+)
+unbacked_sizes_are_undefined = Gap(
+    "unbacked sizes are undefined names", "unreported", "NameError: name 'u0' is not"
+)
+jagged_sizes_are_undefined = Gap(
+    "jagged sizes are undefined names", "unreported", "NameError: name 'j\\d+' is not"
+)
+repeats_are_random = Gap(
+    "the repeats of an artifact do not sum to the output size",
+    "unreported",
+    r"allocated size does not match required size|result_size == cumsum_ptr\[size - 1\]",
+    closed="2.12",
+)
+repeats_are_out_of_bounds = repeats_are_random._replace(
+    error="IndexError: index 3 is out of bounds for dimension 0 with size 3",
     closed="2.10",
 )
-empty_where_nobody_listened = known_gap(
-    "pytorch/pytorch#192818",
-    "an artifact is empty if the run that filled the cache was not traced",
-    "the artifact is empty",
+
+# Constants, inputs and weights.
+
+nan_is_undefined = Gap(
+    "NaN literals are undefined names", "unreported", "NameError: name 'nan' is not"
+)
+constants_lose_digits = Gap(
+    "small tensor constants are recorded with four decimals",
+    "unreported",
+    r"\[3\.14\d+\] != \[3\.14159\d+\]",
+)
+large_constants_are_random = Gap(
+    "tensor constants of more than four elements come back random",
+    "pytorch/pytorch#100468",
+    r"'torch\.randint\(.*' != 'tensor",
+)
+no_inputs_are_no_body = Gap(
+    "the artifact of a graph without inputs has a function without a body",
+    "unreported",
+    "is no Python .expected an indented block after function definition",
+)
+opaque_inputs_are_none = Gap(
+    "an input that is an opaque object, the device mesh here, is loaded as None",
+    "unreported",
+    r"@@.*\n.*\n-return .*primals_\d+.*\n\+return .*None.*\n---- its stdout",
+    opened="2.12",
+)
+random_states_are_random = Gap(
+    "a checkpoint's state of the random number generator is loaded as random data",
+    "unreported",
+    "RuntimeError: Invalid mt19937 state",
     opened="2.14",
 )
-exported_graphs_take_nothing = known_gap(
+attention_gets_a_random_seed = Gap(
+    "attention's backward takes a random seed and offset for what the forward drew",
     "unreported",
-    "the artifact of an exported program takes no inputs",
-    r"Repro\.forward\(\) takes 1 positional argument but 2 were given",
+    "was killed by SIGSEGV",
 )
-parameters_were_refused = known_gap(
-    "pytorch/pytorch#111678",
+parameters_were_refused = Gap(
     "weights in the graph become parameters, which no artifact may have",
+    "pytorch/pytorch#111678",
     r"assert not any\(mod\.named_parameters",
     closed="2.13",
 )
-parameters_are_refused = known_gap(
-    "pytorch/pytorch#111678",
-    "weights in the graph become parameters, which no artifact may have",
-    "Repro graph should not have any parameters",
-    opened="2.13",
+parameters_are_refused = parameters_were_refused._replace(
+    error="Repro graph should not have any parameters", opened="2.13", closed="9999.0"
 )
-imports_are_missing = known_gap(
+exported_graphs_take_nothing = Gap(
+    "the artifact of an exported program takes no inputs",
     "unreported",
+    r"Repro\.forward\(\) takes 1 positional argument but 2 were given",
+)
+replayed_sizes_are_old = Gap(
+    "a replayed artifact has the sizes of the run that filled the cache",
+    "unreported",
+    r"\(6,\) != \(9,\)",
+)
+empty_where_nobody_listened = Gap(
+    "an artifact is empty if the run that filled the cache was not traced",
+    "pytorch/pytorch#192818",
+    "the artifact is empty",
+    opened="2.14",
+)
+
+# Subgraphs and operators.
+
+subgraphs_cannot_be_printed = Gap(
+    "a subgraph prints as a lambda, which is a syntax error",
+    "pytorch/pytorch#150062, closed by #186804",
+    r"(?s)is no Python .invalid syntax.* = <lambda>\(\)",
+    closed="2.14",
+)
+while_loops_cannot_be_traced = Gap(
+    "a while_loop cannot be traced again",
+    "pytorch/pytorch#150062",
+    "'NoneType' object has no attribute 'ignore_fresh_unbacked_symbols'",
+    opened="2.14",
+)
+counters_cannot_be_traced = Gap(
+    "a loop's counter cannot be traced again",
+    "pytorch/pytorch#150062",
+    r"DataDependentOutputException: aten\._local_scalar_dense",
+    opened="2.14",
+)
+regions_are_doubled = Gap(
+    "a region used twice becomes two",
+    "pytorch/pytorch#150062",
+    r"\+class repeated_subgraph1\n",
+    opened="2.14",
+)
+flex_attention_loses_arguments = Gap(
+    "flex attention loses its arguments",
+    "pytorch/pytorch#150062",
+    "InductorError: IndexError: tuple index out of range",
+    opened="2.14",
+)
+custom_operators_are_missing = Gap(
+    "custom operators are not importable",
+    "pytorch/pytorch#138355",
+    "object has no attribute 'twice'",
+)
+
+# Process groups.
+
+groups_are_of_two_ranks = Gap(
+    "every process group is taken to be of two ranks",
+    "unreported",
+    "'size': 4, 'rank': 1\" not found in",
+    closed="2.11",
+)
+groups_are_but_one = Gap(
+    "there is but one process group",
+    "pytorch/pytorch#173932",
+    "Could not resolve the process group registered under the name 1",
+    closed="2.11",
+)
+names_are_taken = Gap(
+    "a group's name is taken before it is registered",
+    "unreported",
+    "already registered under the name1",
+    opened="2.11",
+)
+split_sizes_are_not_static = Gap(
+    "an artifact compiles the hints of its symbolic sizes, but for split sizes",
+    "unreported",
+    "(?s)LoweringException: AssertionError.*target: _c10d_functional.all_to_all_single",
+    closed="2.10",
+)
+
+# State that decides the code.
+
+quotes_are_not_escaped = Gap(
+    "apostrophes and backslashes in environment variables are not escaped",
+    "unreported",
+    "^invalid syntax",
+    closed="2.11",
+)
+quotes_are_doubled = quotes_are_not_escaped._replace(
+    error=r"""'it"s C:\\new' != "it's C:""", opened="2.11", closed="9999.0"
+)
+roles_are_lost = Gap(
+    "an artifact compiles an inference graph as one for training",
+    "pytorch/pytorch#193557",
+    r"\n-.*aten\.randint\.low_out",
+    closed="2.15",
+)
+determinism_is_lost = Gap(
+    "deterministic algorithms are not in force",
+    "unreported",
+    r"(?s)compiled another code\n.*\n-.*index",
+)
+threads_are_lost = Gap(
+    "the number of threads is not recorded",
+    "unreported",
+    r"\n-.*#pragma omp parallel num_threads\(3\)\n",
+)
+precision_is_lost = Gap(
+    "the precision of matmuls is not recorded",
+    "unreported",
+    r"\n-    ALLOW_TF32 : tl\.constexpr = True\n\+    ALLOW_TF32 : tl\.constexpr = False\n",
+)
+cpp_wrapper_is_lost = Gap(
+    "the C++ wrapper is not generated",
+    "unreported",
+    r"\n-from torch\._inductor\.codecache import CppWrapperCodeCache\n",
+)
+outputs_are_padded = Gap(
+    "outputs that the user sees are padded",
+    "unreported",
+    r"\n-.*r0_1 \+ 2000\*x0(?s:.*)\n\+.*r0_1 \+ 2016\*x0",
+)
+
+# Triton kernels of one's own.
+
+imports_are_missing = Gap(
     "what a Triton kernel imports is not imported",
+    "unreported",
     r"NameError\('(libdevice|exp|tl_math) is not defined'\)",
     closed="2.14",
 )
-false_constexprs_are_missing = known_gap(
-    "unreported",
+false_constexprs_are_missing = Gap(
     "a global constexpr that is 0 or False is left out",
+    "unreported",
     r"NameError\('(ZERO|FALSE) is not defined'\)",
 )
-static_sizes_become_symbolic = known_gap(
+strings_are_not_quoted = Gap(
+    "a global constexpr that is a string is written without quotes",
     "unreported",
-    "an artifact with any symbolic size makes all of its inputs' sizes symbolic",
-    "with symbols for sizes that were static, and no other difference",
-    opened="2.13",
+    "NameError: name 'relu' is not defined",
+)
+dtypes_are_short_names = Gap(
+    "a global constexpr that is a dtype is written as its short name",
+    "unreported",
+    "NameError: name 'fp32' is not defined",
+)
+heuristics_are_not_written = Gap(
+    "heuristics under autotune cannot be written",
+    "unreported",
+    "(?s)is no Python.*ERROR: Repro will not work as intended",
 )
 
 
@@ -1056,13 +1293,13 @@ class ArtifactTestCase(TestCase):
             len(found), artifacts, "the number of artifacts that torch logged"
         )
         test = f"{type(self).__name__}.{self._testMethodName}"
-        messages, paths = [], []
+        messages, paths = {}, []
         for number, (artifact, graph, generated) in enumerate(found, start=1):
             try:
                 script = self.handler.format(artifact)
                 judge(script, graph, f"{test}.{number}", generated if code else None)
             except BadArtifact as bad:
-                messages += bad.args
+                (messages[number],) = bad.args
                 paths += bad.paths
         if messages:
             raise BadArtifact(messages, paths)
@@ -1145,7 +1382,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @symbols_are_expressions
-    @symbols_become_static
+    @symbols_become_static.shown(opened="2.10")
     def test_dynamic_expression(self):
         # Once defined a symbol by an expression, "s27*s53**2 = 36": pytorch/pytorch#166529.
         def pool(x):
@@ -1345,11 +1582,7 @@ class RecordedStateTest(ArtifactTestCase):
         self.assertEqual([c.dtype for c in constants], [torch.int64, torch.float32])
         self.assertIn("tracing_mode='real'", script)
 
-    @known_gap(
-        "unreported",
-        "small tensor constants are recorded with four decimals",
-        r"\[3\.14\d+\] != \[3\.14159\d+\]",
-    )
+    @constants_lose_digits
     def test_digits_of_small_constants(self):
         torch.compile(lambda x: x * torch.tensor([3.14159274]))(torch.randn(3))
         (script,) = self.scripts()
@@ -1379,11 +1612,8 @@ class RecordedStateTest(ArtifactTestCase):
         self.assertNotIn("NOT_RECORDED_PLAIN", script)
         self.assertEqual(environment_of(script)["DYNAMO_QUOTED"], quoted)
 
-    @known_gap(
-        "unreported",
-        "apostrophes and backslashes in environment variables are not escaped",
-        r"""invalid syntax|'it"s C:\\new' != "it's C:""",
-    )
+    @quotes_are_not_escaped
+    @quotes_are_doubled
     def test_environment_with_apostrophe(self):
         os.environ["TORCH_QUOTED"] = r"it's C:\new"
         torch.compile(lambda x: x + 1)(torch.randn(3))
@@ -1403,12 +1633,7 @@ class RecordedStateTest(ArtifactTestCase):
         self.assertEqual(sizes, [(6, 5)])
         self.assertIn("tracing_mode='symbolic'", script)
 
-    @known_gap(
-        "unreported",
-        "every process group is taken to be of two ranks",
-        "'size': 4, 'rank': 1\" not found in",
-        closed="2.11",
-    )
+    @groups_are_of_two_ranks
     def test_process_group(self):
         with fake_process_group(world_size=4, rank=1):
             torch.compile(lambda x: dist.all_reduce(x))(torch.randn(4))
@@ -1469,11 +1694,7 @@ class InputsTest(ArtifactTestCase):
         torch.compile(f)(storage[:6], None, storage[4:])
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported",
-        "the artifact of a graph without inputs has a function without a body",
-        "is no Python .expected an indented block after function definition",
-    )
+    @no_inputs_are_no_body
     def test_no_input(self):
         torch.compile(lambda: torch.ones(3, device=self.device) + 1)()
         self._exec_and_verify_payload()
@@ -1486,11 +1707,7 @@ class InputsTest(ArtifactTestCase):
         torch.compile(f, dynamic=True)(self.randn(5), 7, 2.5, True)
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported",
-        "jagged sizes are undefined names",
-        "NameError: name 'j\\d+' is not",
-    )
+    @jagged_sizes_are_undefined
     def test_jagged_nested_tensor(self):
         x = torch.nested.nested_tensor(
             [self.randn(2, 3), self.randn(4, 3)], layout=torch.jagged
@@ -1521,18 +1738,12 @@ class ConstantsTest(ArtifactTestCase):
         torch.compile(Model().to(self.device).eval())(self.randn(4))
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported", "NaN literals are undefined names", "NameError: name 'nan' is not"
-    )
+    @nan_is_undefined
     def test_nan(self):
         torch.compile(lambda x: x.masked_fill(x > 0, float("nan")))(self.randn(4))
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "pytorch/pytorch#100468",
-        "tensor constants of more than four elements come back random",
-        r"'torch\.randint\(.*' != 'tensor",
-    )
+    @large_constants_are_random
     def test_large_tensor(self):
         torch.compile(lambda x: x + torch.tensor([1, 2, 3, 4, 5, 6]).to(x.device))(
             self.randn(6)
@@ -1560,12 +1771,7 @@ class TrainingTest(ArtifactTestCase):
         self.train(torch.nn.Sequential(*layers), self.randn(2, 3, 8, 8))
         self._exec_and_verify_payload(artifacts=2)
 
-    @known_gap(
-        "unreported",
-        "a checkpoint's state of the random number generator is loaded as random data",
-        "RuntimeError: Invalid mt19937 state",
-        opened="2.14",
-    )
+    @random_states_are_random
     def test_autocast_and_checkpoint(self):
         class Twice(torch.autograd.Function):
             @staticmethod
@@ -1714,7 +1920,7 @@ class DynamicShapesTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @symbols_are_expressions
-    @symbols_are_undefined
+    @symbols_are_undefined.shown(opened="2.10")
     def test_derived_sizes(self):
         def f(x, y):
             n, m = x.shape[0], y.shape[0]
@@ -1738,33 +1944,19 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(lambda x: x * 2)(x)
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "pytorch/pytorch#190838",
-        "the size of a storage needs Max, which the artifact does not import",
-        "NameError: name 'Max' is not defined",
-        opened="2.13",
-        closed="2.14",
-    )
-    @known_gap(
-        "pytorch/pytorch#190838",
-        "the size of a storage needs Max, which the artifact does not import",
-        # And, in 2.9, defines Max(1, s27 - 1) as 3; the forward graph has static sizes.
-        r"name 'Max' is not|cannot assign to function call|with static sizes for symbols, and no other",
-        closed="2.13",
-    )
+    @symbols_become_static.shown(artifact=1)
+    @symbols_are_function_calls.shown(artifact=2)
+    @max_is_undefined.shown(artifact=2)
     def test_storage_size_with_max(self):
         # A backward graph takes the result of exp, whose rows may be empty.
         f = torch.compile(lambda x: x[:, 1:].exp(), dynamic=True)
         f(self.randn(5, 4, requires_grad=True)).sum().backward()
         self._exec_and_verify_payload(artifacts=2)
 
-    @known_gap(
-        "pytorch/pytorch#194827",
-        "shapes and strides use functions that the artifact does not import",
-        "NameError: name '(math_trunc|TruncToInt)' is not",
-        opened="2.10",
-    )
-    @symbols_are_expressions
+    @symbols_are_expressions.shown(artifact=1)
+    @symbols_are_function_calls.shown(artifact=2)
+    @math_trunc_is_undefined
+    @functions_are_undefined.shown(artifact=2)
     def test_sizes_that_are_functions(self):
         # Sizes and strides of a backward graph's inputs: pytorch/pytorch#194827.
         def f(x, y):
@@ -1774,8 +1966,8 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(f, dynamic=True)(x, self.randn(5, 7)).sum().backward()
         self._exec_and_verify_payload(artifacts=2)
 
-    @symbols_become_static
-    @symbols_are_undefined
+    @symbols_are_undefined.shown(closed="2.11")
+    @symbols_become_static.shown(opened="2.11")
     def test_views_of_a_larger_storage(self):
         # The storage and the shape have different symbols: pytorch/pytorch#174038.
         def f(x, n):
@@ -1787,13 +1979,8 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(f, dynamic=True)(x, 6)
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported",
-        "the repeats of an artifact do not sum to the output size",
-        r"allocated size does not match required size|result_size == cumsum_ptr\[size - 1\]",
-        closed="2.12",
-    )
-    @symbols_become_static
+    @repeats_are_random
+    @symbols_become_static.shown(opened="2.12")
     def test_repeat_interleave(self):
         def f(x, repeats, n):
             return torch.repeat_interleave(x, repeats, dim=0, output_size=n)
@@ -1802,12 +1989,7 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(f, dynamic=True)(self.randn(3, 4), repeats, 6)
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported",
-        "the repeats of an artifact do not sum to the output size",
-        "IndexError: index 3 is out of bounds for dimension 0 with size 3",
-        closed="2.10",
-    )
+    @repeats_are_out_of_bounds
     def test_repeat_interleave_to_a_constant(self):
         def f(x, repeats):
             return torch.repeat_interleave(x, repeats, dim=0, output_size=6)
@@ -1815,11 +1997,7 @@ class DynamicShapesTest(ArtifactTestCase):
         torch.compile(f)(self.randn(3, 4), torch.tensor([1, 2, 3], device=self.device))
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported",
-        "an unbacked symbol cannot be traced again",
-        r"aten\._local_scalar_dense",
-    )
+    @items_cannot_be_traced
     def test_item(self):
         def f(x, n):
             return x * n.item(), torch.zeros(n.item(), device=x.device) + 1
@@ -1828,21 +2006,13 @@ class DynamicShapesTest(ArtifactTestCase):
             torch.compile(f)(self.randn(9), torch.tensor(4, device=self.device))
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported",
-        "an unbacked symbol cannot be traced again",
-        r"DynamicOutputShapeException: aten\.nonzero",
-    )
+    @nonzero_cannot_be_traced
     def test_nonzero(self):
         with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
             torch.compile(lambda x: torch.nonzero(x > 0) * 2)(self.randn(9))
         self._exec_and_verify_payload()
 
-    @known_gap(
-        "unreported",
-        "unbacked sizes are undefined names",
-        "NameError: name 'u0' is not",
-    )
+    @unbacked_sizes_are_undefined
     def test_mark_unbacked(self):
         x = self.randn(6, 5)
         torch._dynamo.decorators.mark_unbacked(x, 0)
@@ -1865,12 +2035,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
-    @known_gap(
-        "pytorch/pytorch#150062",
-        "a while_loop cannot be traced again",
-        "'NoneType' object has no attribute 'ignore_fresh_unbacked_symbols'",
-        opened="2.14",
-    )
+    @while_loops_cannot_be_traced
     def test_while_loop(self):
         from torch._higher_order_ops.while_loop import while_loop
 
@@ -1881,12 +2046,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
-    @known_gap(
-        "pytorch/pytorch#150062",
-        "a loop's counter cannot be traced again",
-        r"DataDependentOutputException: aten\._local_scalar_dense",
-        opened="2.14",
-    )
+    @counters_cannot_be_traced
     def test_scan(self):
         from torch._higher_order_ops.scan import scan
 
@@ -1910,12 +2070,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
-    @known_gap(
-        "pytorch/pytorch#150062",
-        "a loop's counter cannot be traced again",
-        r"DataDependentOutputException: aten\._local_scalar_dense",
-        opened="2.14",
-    )
+    @counters_cannot_be_traced
     def test_map(self):
         from torch._higher_order_ops.map import map as map_
 
@@ -1926,12 +2081,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
-    @known_gap(
-        "pytorch/pytorch#150062",
-        "a region used twice becomes two",
-        r"\+class repeated_subgraph1\n",
-        opened="2.14",
-    )
+    @regions_are_doubled
     def test_nested_compile_region(self):
         @torch.compiler.nested_compile_region
         def region(x):
@@ -1941,12 +2091,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
-    @known_gap(
-        "pytorch/pytorch#150062",
-        "flex attention loses its arguments",
-        "InductorError: IndexError: tuple index out of range",
-        opened="2.14",
-    )
+    @flex_attention_loses_arguments
     def test_flex_attention(self):
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
@@ -1971,11 +2116,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
 class CustomOperatorsTest(ArtifactTestCase):
     """Operators of one's own: an artifact has to bring or import them."""
 
-    @known_gap(
-        "pytorch/pytorch#138355",
-        "custom operators are not importable",
-        "object has no attribute 'twice'",
-    )
+    @custom_operators_are_missing
     def test_custom_op(self):
         @torch.library.custom_op("fx_graph_runnable::twice", mutates_args=())
         def twice(x: torch.Tensor) -> torch.Tensor:
@@ -1991,18 +2132,8 @@ class CustomOperatorsTest(ArtifactTestCase):
 class DistributedTest(ArtifactTestCase):
     """Collectives, and the parallelisms made of them, on fake process groups."""
 
-    @known_gap(
-        "unreported",
-        "a group's name is taken before it is registered",
-        "already registered under the name1",
-        opened="2.11",
-    )
-    @known_gap(
-        "pytorch/pytorch#173932",
-        "there is but one process group",
-        "Could not resolve the process group registered under the name 1",
-        closed="2.11",
-    )
+    @names_are_taken
+    @groups_are_but_one
     def test_two_groups(self):
         # As in tensor and data parallel at once: pytorch/pytorch#173932.
         with fake_process_group(world_size=4):
@@ -2018,13 +2149,8 @@ class DistributedTest(ArtifactTestCase):
         self.assertIn("'size': 4", script)
         self.assertIn("'size': 2", script)
 
-    @known_gap(
-        "unreported",
-        "an artifact compiles the hints of its symbolic sizes, but for split sizes",
-        "(?s)LoweringException: AssertionError.*target: _c10d_functional.all_to_all_single",
-        closed="2.10",
-    )
-    @symbols_are_undefined
+    @split_sizes_are_not_static
+    @symbols_are_undefined.shown(opened="2.10")
     def test_all_to_all_with_dynamic_shapes(self):
         def f(x):
             output = torch.empty_like(x)
@@ -2074,12 +2200,7 @@ class DistributedTest(ArtifactTestCase):
         (script,) = self._exec_and_verify_payload()
         self.assertIn("_c10d_functional.all_reduce.default(", script)
 
-    @known_gap(
-        "unreported",
-        "an input that is an opaque object, the device mesh here, is loaded as None",
-        r"@@.*\n.*\n-return .*primals_\d+.*\n\+return .*None.*\n---- its stdout",
-        opened="2.12",
-    )
+    @opaque_inputs_are_none
     def test_tensor_parallel(self):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.tensor.parallel import (
@@ -2170,11 +2291,7 @@ class WarmCachesTest(ArtifactTestCase):
         self.run_anew(self.train)
         self.verify_replayed()
 
-    @known_gap(
-        "unreported",
-        "a replayed artifact has the sizes of the run that filled the cache",
-        r"\(6,\) != \(9,\)",
-    )
+    @replayed_sizes_are_old
     def test_other_sizes_than_those_of_the_cache(self):
         def program(size):
             x = self.randn(size)
@@ -2292,12 +2409,7 @@ class GeneratedCodeTest(ArtifactTestCase):
             lambda x: x.sin() + x.cos().sum(), self.randn(9), options=options
         )
 
-    @known_gap(
-        "pytorch/pytorch#193557",
-        "an artifact compiles an inference graph as one for training",
-        r"\n-.*aten\.randint\.low_out",
-        closed="2.15",
-    )
+    @roles_are_lost
     def test_role_of_an_inference_graph(self):
         # Operators change places for the sake of locality in these alone.
         with torch.no_grad():
@@ -2312,20 +2424,12 @@ class GeneratedCodeTest(ArtifactTestCase):
             lambda x: x.sin() @ x, self.randn(4, 4), mode="reduce-overhead"
         )
 
-    @known_gap(
-        "unreported",
-        "the C++ wrapper is not generated",
-        r"\n-from torch\._inductor\.codecache import CppWrapperCodeCache\n",
-    )
+    @cpp_wrapper_is_lost
     def test_cpp_wrapper(self):
         with torch._inductor.config.patch(cpp_wrapper=True):
             self.verify_code(lambda x: x.sin() @ x, self.randn(4, 4))
 
-    @known_gap(
-        "unreported",
-        "deterministic algorithms are not in force",
-        r"(?s)compiled another code\n.*\n-.*index",
-    )
+    @determinism_is_lost
     def test_deterministic_algorithms(self):
         index = torch.tensor([0, 2, 0], device=self.device)
         self.addCleanup(torch.use_deterministic_algorithms, False)
@@ -2334,11 +2438,7 @@ class GeneratedCodeTest(ArtifactTestCase):
             lambda x, y: x.index_add(0, index, y), self.randn(4, 5), self.randn(3, 5)
         )
 
-    @known_gap(
-        "unreported",
-        "the number of threads is not recorded",
-        r"\n-.*#pragma omp parallel num_threads\(3\)\n",
-    )
+    @threads_are_lost
     def test_number_of_threads(self):
         os.environ["OMP_NUM_THREADS"] = "1"  # of the artifact
         self.addCleanup(torch.set_num_threads, torch.get_num_threads())
@@ -2363,11 +2463,7 @@ class ConstantsAcceleratorTest(ConstantsTest):
 class TrainingAcceleratorTest(TrainingTest):
     device = ACCELERATOR
 
-    @known_gap(
-        "unreported",
-        "attention's backward takes a random seed and offset for what the forward drew",
-        "was killed by SIGSEGV",
-    )
+    @attention_gets_a_random_seed
     def test_embedding_and_transformer_layer(self):
         super().test_embedding_and_transformer_layer()
 
@@ -2411,20 +2507,12 @@ class DebugFolderAcceleratorTest(DebugFolderTest):
 class GeneratedCodeAcceleratorTest(GeneratedCodeTest):
     device = ACCELERATOR
 
-    @known_gap(
-        "unreported",
-        "outputs that the user sees are padded",
-        r"\n-.*r0_1 \+ 2000\*x0(?s:.*)\n\+.*r0_1 \+ 2016\*x0",
-    )
+    @outputs_are_padded
     def test_padded_output(self):
         f = lambda x: torch.softmax(x, -1) * x.sum(0)  # noqa: E731
         self.verify_code(f, self.randn(64, 2000))
 
-    @known_gap(
-        "unreported",
-        "the precision of matmuls is not recorded",
-        r"\n-    ALLOW_TF32 : tl\.constexpr = True\n\+    ALLOW_TF32 : tl\.constexpr = False\n",
-    )
+    @precision_is_lost
     def test_matmul_precision(self):
         precision = torch.get_float32_matmul_precision()
         self.addCleanup(torch.set_float32_matmul_precision, precision)
@@ -2507,11 +2595,7 @@ class TritonTest(ArtifactTestCase):
     def test_heuristics(self):
         self.launch(heuristic_kernel)
 
-    @known_gap(
-        "unreported",
-        "heuristics under autotune cannot be written",
-        "(?s)is no Python.*ERROR: Repro will not work as intended",
-    )
+    @heuristics_are_not_written
     def test_heuristics_under_autotune(self):
         self.launch(tuned_heuristic_kernel)
 
@@ -2544,19 +2628,11 @@ class TritonTest(ArtifactTestCase):
     def test_constexpr_false(self):
         self.launch(false_kernel, BLOCK_SIZE=64)
 
-    @known_gap(
-        "unreported",
-        "a global constexpr that is a string is written without quotes",
-        "NameError: name 'relu' is not defined",
-    )
+    @strings_are_not_quoted
     def test_constexpr_string(self):
         self.launch(string_kernel, BLOCK_SIZE=64)
 
-    @known_gap(
-        "unreported",
-        "a global constexpr that is a dtype is written as its short name",
-        "NameError: name 'fp32' is not defined",
-    )
+    @dtypes_are_short_names
     def test_dtype_of_ones_own_name(self):
         self.launch(dtype_kernel, BLOCK_SIZE=64)
 
@@ -2802,9 +2878,8 @@ class RecordedTraceTest(ArtifactTestCase):
             )
             message = message.replace("the artifact ", f"the artifact, {note}", 1)
             places = "".join(f"\n{place}" for _, place in recorded.places)
-            raise BadArtifact(
-                [f"{message}\n---- recorded in{places}"], bad.paths
-            ) from None
+            message += f"\n---- recorded in{places}"
+            raise BadArtifact({None: message}, bad.paths) from None
         self.verdict = "faithful" if graph else "runs"
         self.verdict += f" ({note[:-2]})" if note else ""
         if not graph:
@@ -3265,10 +3340,10 @@ def call(args):
         def outcome(error, **releases):
             """Return how a test ends that fails with this error, and is marked for "expected"."""
 
-            @known_gap("pytorch/pytorch#1", "a reason", "expected", **releases)
+            @Gap("a reason", "pytorch/pytorch#1", "expected", **releases)
             def test(_):
                 if error:
-                    raise BadArtifact([error], [])
+                    raise BadArtifact({1: error}, [])
 
             try:
                 test(self)
@@ -3280,7 +3355,8 @@ def call(args):
             "SkipTest: known gap: a reason (pytorch/pytorch#1)",
         )
         self.assertEqual(outcome("another error"), "BadArtifact: another error")
-        self.assertIn("AssertionError: the known gap is closed", outcome(None))
+        closed = "AssertionError: the known gap: a reason (pytorch/pytorch#1) is closed"
+        self.assertIn(closed, outcome(None))
         self.assertIsNone(outcome(None, closed="2.9"))
         self.assertEqual(
             outcome("expected error", closed="2.9"), "BadArtifact: expected error"
@@ -3288,6 +3364,51 @@ def call(args):
         self.assertEqual(outcome("expected", closed="99.0")[:8], "SkipTest")
         self.assertEqual(outcome("expected", opened="2.9")[:8], "SkipTest")
         self.assertEqual(outcome("expected", opened="99.0"), "BadArtifact: expected")
+        self.assertEqual(outcome("expected", artifact=1)[:8], "SkipTest")
+        self.assertEqual(outcome("expected", artifact=2), "BadArtifact: expected")
+
+    def test_gaps_of_two_artifacts(self):
+        first = Gap("one", "unreported", "error 1", artifact=1)
+        second = Gap("two", "unreported", "error 2", artifact=2)
+
+        def outcome(messages):
+            @first
+            @second
+            def test(_):
+                raise BadArtifact(messages, [])
+
+            try:
+                test(self)
+            except Exception as failure:
+                return f"{type(failure).__name__}: {failure}"
+
+        self.assertEqual(
+            outcome({1: "error 1", 2: "error 2"}),
+            f"SkipTest: {second} and {first}",
+        )
+        for messages in ({1: "error 2", 2: "error 1"}, {1: "error 1", 2: "error 1"}):
+            self.assertEqual(outcome(messages)[:11], "BadArtifact")
+        self.assertIn("known gap: two (unreported) is closed", outcome({1: "error 1"}))
+
+    def test_marks(self):
+        """A mark has an error, and on each release an artifact has but one."""
+        marks = [
+            (f"{case.__name__}.{name}", gap, other)
+            for case in vars(sys.modules[__name__]).values()
+            if isinstance(case, type) and issubclass(case, ArtifactTestCase)
+            for name, test in vars(case).items()
+            for gap in getattr(test, "gaps", ())
+            for other in test.gaps
+        ]
+        self.assertGreater(len(marks), 40)
+        for test, gap, other in marks:
+            self.assertTrue(gap.reason and gap.upstream and gap.error, test)
+            self.assertIsNone(re.search(gap.error, ""), f"{test}: anything shows {gap}")
+            self.assertLess(release(gap.opened), release(gap.closed), test)
+            if gap is not other and gap.artifact == other.artifact:
+                first = max(release(gap.opened), release(other.opened))
+                last = min(release(gap.closed), release(other.closed))
+                self.assertGreaterEqual(first, last, f"{test}: {gap} or {other}")
 
     def trace_line(self, metadata, payload=None):
         """Return a record as torch writes it into a log, as bytes."""
