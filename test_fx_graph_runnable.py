@@ -15,6 +15,7 @@ import difflib
 import faulthandler
 import functools
 import hashlib
+import inspect
 import io
 import itertools
 import json
@@ -4176,6 +4177,27 @@ def flat(suite):
         yield from flat(test) if isinstance(test, unittest.TestSuite) else [test]
 
 
+def cost(test):
+    """Return what a test costs beside others: its artifacts, and the operators it names."""
+    if getattr(test, "__unittest_skip__", False):
+        return 0, 0
+    source = inspect.getsource(getattr(test, test._testMethodName))
+    artifacts = [int(n) for n in re.findall(r"artifacts=(\d)", source)]
+    return sum(artifacts or [1]), len(re.findall(r"\btorch\.|self\.launch", source))
+
+
+def slowest_first(tests):
+    """
+    Return tests in the order in which processes finish them together, and soonest: what is
+    slow comes first, but for one test what needs no compiled C++. For until one process has
+    built the header that Inductor precompiles, all others that compile wait for it.
+    """
+    tests = sorted(tests, key=cost, reverse=True)
+    compiled = [test for test in tests if not isinstance(test, HarnessTest)]
+    others = [test for test in tests if isinstance(test, HarnessTest)]
+    return compiled[:1] + others + compiled[1:]
+
+
 class ParallelSuite(unittest.TestSuite):
     """
     Runs its tests in as many processes as worker_count says; one at a time, or one alone,
@@ -4198,7 +4220,7 @@ class ParallelSuite(unittest.TestSuite):
         try:
             with interruptible(), contextlib.ExitStack() as stack:
                 if count > 1 or SPACE_IN_PATH:
-                    outcomes = outcomes_of_workers(tests, count, result)
+                    outcomes = outcomes_of_workers(slowest_first(tests), count, result)
                     stack.callback(outcomes.close)
                 else:
                     options = {"buffer": result.buffer, "tb_locals": result.tb_locals}
