@@ -2616,10 +2616,17 @@ class TritonTest(ArtifactTestCase):
         self.launch(module_kernel, BLOCK_SIZE=64)
 
     def test_constexpr_arguments(self):
-        for mode in (0, False, "relu"):
-            with self.subTest(mode=mode):
-                self.handler.buffer.clear()
-                self.launch(constexpr_kernel, BLOCK_SIZE=64, MODE=mode)
+        def f(x):
+            outs = []
+            for mode in (0, False, "relu"):
+                outs.append(torch.empty_like(x))
+                constexpr_kernel[(triton.cdiv(x.numel(), 64),)](
+                    x, outs[-1], x.numel(), BLOCK_SIZE=64, MODE=mode
+                )
+            return outs
+
+        torch.compile(f)(self.randn(1000))
+        self._exec_and_verify_payload(code=True)
 
     @false_constexprs_are_missing
     def test_constexpr_zero(self):
@@ -4182,8 +4189,10 @@ def cost(test):
     if getattr(test, "__unittest_skip__", False):
         return 0, 0
     source = inspect.getsource(getattr(test, test._testMethodName))
-    artifacts = [int(n) for n in re.findall(r"artifacts=(\d)", source)]
-    return sum(artifacts or [1]), len(re.findall(r"\btorch\.|self\.launch", source))
+    artifacts = 2 if re.search(r"verify_replayed|super\(\)\.test", source) else 1
+    for number in re.findall(r"artifacts=(\d)", source):
+        artifacts = max(artifacts, int(number))
+    return artifacts, len(re.findall(r"\btorch\.|self\.launch", source))
 
 
 def slowest_first(tests):
