@@ -544,10 +544,8 @@ def code_lines(text):
     own_lines = text.split("\n")
     lines = KERNEL.sub(in_one_name, text).split("\n")
     lines = [CODE_TOKEN.sub(normal, line).rstrip() for line in lines]
-    if release() < (
-        2,
-        15,
-    ):  # every kernel of a GPU: see test_role_of_an_inference_graph
+    if release() < (2, 15):
+        # In each kernel for a GPU the role is lost: see test_role_of_an_inference_graph.
         lines = [re.sub("'optimize_mem': [A-Z].*?,", "", line) for line in lines]
     return [pair for pair in zip(lines, own_lines, strict=True) if pair[0]]
 
@@ -737,11 +735,13 @@ def what_is_wrong(script, exit_code, compiled, rebuilt):
     for record in compiled:
         name = artifact_name(record)
         again = [r.payload for r in rebuilt if artifact_name(r) == name]
-        what, lines = ("code", code_lines) if name == CODE else ("graph", graph_lines)
         if len(again) != 1:
-            return f"is unfaithful: it ran, but compiled {len(again)} {what}s, not 1"
+            what = "generated code {} times" if name == CODE else "compiled {} graphs"
+            return f"is unfaithful: it ran, but {what.format(len(again))}, not 1"
+        lines = code_lines if name == CODE else graph_lines
         if diff := difference(record.payload, again[0], lines):
-            return f"is unfaithful: it ran, but compiled another {what}\n{diff}"
+            what = "generated other code" if name == CODE else "compiled another graph"
+            return f"is unfaithful: it ran, but {what}\n{diff}"
 
 
 def judge(script, graph, name, code=None):
@@ -1088,7 +1088,7 @@ roles_are_lost = Gap(
 determinism_is_lost = Gap(
     "deterministic algorithms are not in force",
     "unreported",
-    r"(?s)compiled another code\n.*\n-.*index",
+    r"(?s)generated other code\n.*\n-.*index",
 )
 threads_are_lost = Gap(
     "the number of threads is not recorded",
@@ -2757,17 +2757,15 @@ def read_source(path, offset=0, lineno=1):
 
 
 # Lines of an artifact that name folders of the machine that it was recorded on.
+FOLDERS = (
+    *REDIRECTING,
+    *NO_GRAPH_CACHES,
+    "TORCHINDUCTOR_CACHE_DIR",
+    "TRITON_CACHE_DIR",
+)
 ELSEWHERE = re.compile(
-    r"(?m)^(?:os\.environ\['(?:{})'\]|torch\._dynamo\.config\.debug_dir_root) = .*\n".format(
-        "|".join(
-            (
-                *REDIRECTING,
-                "TORCHINDUCTOR_CACHE_DIR",
-                "TRITON_CACHE_DIR",
-                *NO_GRAPH_CACHES,
-            )
-        )
-    )
+    rf"(?m)^(?:os\.environ\['(?:{'|'.join(FOLDERS)})'\]"
+    r"|torch\._dynamo\.config\.debug_dir_root) = .*\n"
 )
 # More that differs from rank to rank, and decides nothing: paths, and an address.
 OF_A_RANK = re.compile(
@@ -2808,20 +2806,36 @@ def recorded_artifacts(path):
         folders = {script.parent for script in scripts}
         logs = sorted(path.iterdir()) if path.is_dir() else [path]
         logs = [log for log in logs if log.is_file() and log.parent not in folders]
-    found, others, no_traces = {}, [], []
+    found = {}
+    # How many there are of each, and the first.
+    others = {"broken records of other kinds": [0, None], "no traces": [0, None]}
+
+    def count(what, place):
+        others[what] = [others[what][0] + 1, others[what][1] or place]
+
     for number, source in enumerate(scripts + logs):
         where = source.relative_to(root)
-        broken, good = [], set()
+        broken, good, strange = [], set(), []
 
-        def records(source=source, broken=broken, good=good):
+        def records(
+            source=source, where=where, broken=broken, good=good, strange=strange
+        ):
             for record in read_source(source):
                 if record.metadata:
                     good.add(True)
-                if record.problem:
-                    broken.append((record.lineno, record.problem, record.matters))
-                if len(broken) == 1000 and not good:
+                if record.problem and record.matters:
+                    broken.append((record.lineno, record.problem))
+                elif record.problem and good:
+                    count(
+                        "broken records of other kinds", f"{where} line {record.lineno}"
+                    )
+                elif record.problem:
+                    strange.append(record.lineno)
+                if len(strange) == 1000:
                     return  # a large file of another kind
                 yield record
+            for lineno in strange if good else ():
+                count("broken records of other kinds", f"{where} line {lineno}")
 
         artifacts = with_graphs(records())
         if source in scripts:
@@ -2832,30 +2846,25 @@ def recorded_artifacts(path):
                 text += f" line {artifact.lineno}"
             role = code and re.search(r"AOT ID: \S+_([a-z]+)", code.payload)
             text += f" {role[1]}" if role else ""
-            payloads = OF_A_RANK.sub("", ELSEWHERE.sub("", artifact.payload)), graph
-            key = hash((payloads[0], graph and graph.payload))
+            script = OF_A_RANK.sub("", ELSEWHERE.sub("", artifact.payload))
+            key = hash((script, graph and graph.payload))
             place = (number, artifact.lineno), text
             if key in found:
                 found[key].places.append(place)
             else:
                 here = source, artifact.offset, artifact.lineno
                 found[key] = Recorded(place, here)
-        if broken and not good:
-            no_traces.append(where)
+        if not good:
+            if broken or strange:  # else it is empty
+                count("no traces", where)
             continue
-        for lineno, problem, matters in broken:
-            if matters:
-                place = (number, lineno), f"{where} line {lineno}"
-                found[place] = Recorded(place, problem=problem)
-            else:
-                others.append(f"{where} line {lineno}")
-    for what, places in (
-        ("broken records of other kinds", others),
-        ("no traces", no_traces),
-    ):
-        if places:
-            place = (math.inf, what), f"{what}: {len(places)}"
-            found[place] = Recorded(place, problem=f"the first is {places[0]}")
+        for lineno, problem in broken:
+            place = (number, lineno), f"{where} line {lineno}"
+            found[place] = Recorded(place, problem=problem)
+    for what, (total, first) in others.items():
+        if total:
+            place = (math.inf, what), f"{what}: {total}"
+            found[place] = Recorded(place, problem=f"the first is {first}")
     return sorted(found.values(), key=lambda recorded: recorded.places[0])
 
 
@@ -2882,9 +2891,8 @@ class RecordedTraceTest(ArtifactTestCase):
             judge(script, graph, f"{type(self).__name__}.{recorded}")
         except BadArtifact as bad:
             (message,) = bad.args
-            self.verdict = (
-                "unfaithful" if message[13:27] == "is unfaithful:" else "fails"
-            )
+            ran = message.startswith("the artifact is unfaithful")
+            self.verdict = "unfaithful" if ran else "fails"
             if note:
                 message = message.replace("the artifact ", f"the artifact, {note}", 1)
             places = "".join(f"\n{place}" for _, place in recorded.places)
@@ -3333,7 +3341,7 @@ def call(args):
         torch.compile(lambda x: x.sin())(torch.randn(3))
         ((artifact, graph, code),) = with_graphs(self.handler.buffer)
         code.payload = code.payload.replace("std::sin", "std::cos")
-        with self.assertRaisesRegex(BadArtifact, "another code") as caught:
+        with self.assertRaisesRegex(BadArtifact, "generated other code") as caught:
             judge(artifact.payload, graph, "other code", code)
         self.assertRegex(str(caught.exception), r"\n-.*std::cos.*\n\+.*std::sin")
 
