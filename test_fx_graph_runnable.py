@@ -2450,15 +2450,22 @@ class GeneratedCodeTest(ArtifactTestCase):
 
 # The same graphs on an accelerator.
 
-
-@requires_accelerator
-class InputsAcceleratorTest(InputsTest):
-    device = ACCELERATOR
-
-
-@requires_accelerator
-class ConstantsAcceleratorTest(ConstantsTest):
-    device = ACCELERATOR
+for case in (
+    InputsTest,
+    ConstantsTest,
+    ProgramsTest,
+    DynamicShapesTest,
+    HigherOrderOperatorsTest,
+    CustomOperatorsTest,
+    WarmCachesTest,
+    AheadOfTimeTest,
+    DebugFolderTest,
+    DistributedTest,
+):
+    name = case.__name__.replace("Test", "AcceleratorTest")
+    case = type(name, (case,), {"device": ACCELERATOR, "__module__": __name__})
+    globals()[name] = requires_accelerator(case)
+del case  # or it is loaded as one more
 
 
 @requires_accelerator
@@ -2468,41 +2475,6 @@ class TrainingAcceleratorTest(TrainingTest):
     @attention_gets_a_random_seed
     def test_embedding_and_transformer_layer(self):
         super().test_embedding_and_transformer_layer()
-
-
-@requires_accelerator
-class ProgramsAcceleratorTest(ProgramsTest):
-    device = ACCELERATOR
-
-
-@requires_accelerator
-class DynamicShapesAcceleratorTest(DynamicShapesTest):
-    device = ACCELERATOR
-
-
-@requires_accelerator
-class HigherOrderOperatorsAcceleratorTest(HigherOrderOperatorsTest):
-    device = ACCELERATOR
-
-
-@requires_accelerator
-class CustomOperatorsAcceleratorTest(CustomOperatorsTest):
-    device = ACCELERATOR
-
-
-@requires_accelerator
-class WarmCachesAcceleratorTest(WarmCachesTest):
-    device = ACCELERATOR
-
-
-@requires_accelerator
-class AheadOfTimeAcceleratorTest(AheadOfTimeTest):
-    device = ACCELERATOR
-
-
-@requires_accelerator
-class DebugFolderAcceleratorTest(DebugFolderTest):
-    device = ACCELERATOR
 
 
 @requires_accelerator
@@ -2527,11 +2499,6 @@ class GeneratedCodeAcceleratorTest(GeneratedCodeTest):
         }
         xs = self.randn(256, 256), self.randn(256, 256)
         self.verify_code(torch.matmul, *xs, options=options)
-
-
-@requires_accelerator
-class DistributedAcceleratorTest(DistributedTest):
-    device = ACCELERATOR
 
 
 @requires_triton
