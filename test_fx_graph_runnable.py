@@ -1225,6 +1225,7 @@ class ArtifactTestCase(TestCase):
     device = "cpu"
     # A fork's own takes numbers for equal that are close.
     assertEqual = unittest.TestCase.assertEqual
+    assertNotEqual = unittest.TestCase.assertNotEqual
 
     def setUp(self):
         super().setUp()
