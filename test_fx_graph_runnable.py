@@ -4106,7 +4106,8 @@ def outcomes_of_workers(tests, count, result):
         for test in itertools.islice(tests, count):
             start(test)
         while busy := {w.connection: w for w in workers if w.test}:
-            for connection in multiprocessing.connection.wait(list(busy)):
+            # With a timeout: a signal that another thread of torch's takes wakes nobody here.
+            for connection in multiprocessing.connection.wait(list(busy), timeout=1):
                 worker = busy[connection]
                 try:
                     message = connection.recv()
