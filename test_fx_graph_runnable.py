@@ -1601,10 +1601,10 @@ class RecordedStateTest(ArtifactTestCase):
         )
         with (
             torch._dynamo.config.patch(recompile_limit=3),
-            torch._inductor.config.patch({"max_fusion_size": 1, "cpp.simdlen": 0}),
+            torch._inductor.config.patch({"size_asserts": False, "cpp.threads": 3}),
             torch._functorch.config.patch(activation_memory_budget=0.5),
         ):
-            torch.compile(lambda x: x.sin() + x.cos().sum())(torch.randn(3))
+            torch.compile(lambda x: x.sin() + 1)(torch.randn(2**16))
         (script,) = self._exec_and_verify_payload(code=True)
         for line in (  # what decides no code
             "torch._dynamo.config.recompile_limit = 3",
@@ -2407,10 +2407,8 @@ class GeneratedCodeTest(ArtifactTestCase):
         self._exec_and_verify_payload(artifacts=2, code=True)
 
     def test_options(self):
-        options = {"max_fusion_size": 1, "size_asserts": False}
-        self.verify_code(
-            lambda x: x.sin() + x.cos().sum(), self.randn(9), options=options
-        )
+        options = {"size_asserts": False, "cpp.threads": 3}
+        self.verify_code(lambda x: x.sin() + 1, self.randn(2**16), options=options)
 
     @roles_are_lost
     def test_role_of_an_inference_graph(self):
@@ -3430,7 +3428,7 @@ def call(args):
         path.write_bytes(b"".join(parts))
         return path
 
-    def graph_lines(self, name=GRAPHS[0], text=GRAPH):
+    def graph_record(self, name=GRAPHS[0], text=GRAPH):
         """Return the record of a graph in a log, as bytes."""
         if name == GRAPHS[1]:  # a graph cache's
             return self.trace_line({name: {}}, text)
@@ -3446,11 +3444,11 @@ def call(args):
         log = self.write_log(
             other,
             self.artifact_lines(script),
-            self.graph_lines(),
+            self.graph_record(),
             other,
             self.code_record("forward"),
             self.artifact_lines(self.GOOD, 1, attempt=1),
-            self.graph_lines(GRAPHS[1]),
+            self.graph_record(GRAPHS[1]),
         )
         self.write_log(self.artifact_lines(self.GOOD, 2), name="rank_1.log")
         found = recorded_artifacts(log.parent)
@@ -3523,7 +3521,7 @@ def call(args):
         self.assertIn("the first is 0.txt", message)
 
     def test_trace_with_a_broken_graph(self):
-        whole = self.graph_lines()
+        whole = self.graph_record()
         log = self.write_log(self.artifact_lines(self.GOOD), whole[:-9])
         expected = ["runs: rank_0.log [0/0] line 1", "broken: rank_0.log line 4"]
         self.assertEqual(self.judged(log)[0], expected)
@@ -3533,7 +3531,7 @@ def call(args):
             environ = f"os.environ['TORCHELASTIC_ERROR_FILE'] = '/tmp/{rank}/error'\n"
             script = self.GOOD + "import os\n" + environ
             name = f"rank_{rank}.log"
-            self.write_log(self.artifact_lines(script), self.graph_lines(), name=name)
+            self.write_log(self.artifact_lines(script), self.graph_record(), name=name)
         (recorded,) = recorded_artifacts(self.write_log(name="empty.log").parent)
         self.assertEqual(str(recorded), "rank_0.log [0/0] line 1 and 2 more places")
         lines, message = self.judged(Path(self.kept, "trace"))
