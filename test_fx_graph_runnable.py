@@ -85,8 +85,12 @@ else:
     from unittest import TestCase
 
     def run_tests():
-        """Run what the command line says, as unittest.main does."""
-        unittest.main(testRunner=Runner)
+        """Run what the command line says, as unittest.main does, and exit."""
+        passed = unittest.main(testRunner=Runner, exit=False).result.wasSuccessful()
+        atexit._run_exitfuncs()  # all of an exit but to tear torch down, for a second
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(not passed)
 
 
 # Triton kernels: at module level, since torch.compile looks them up by name.
