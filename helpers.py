@@ -17,15 +17,11 @@ with warnings.catch_warnings():
 # The variables and their meaning are those of torch.testing._internal.common_utils,
 # which itself needs packages that torch does not bring.
 IS_FBCODE = os.environ.get("PYTORCH_TEST_FBCODE") == "1"
-IS_SANDCASTLE = (
-    os.environ.get("SANDCASTLE") == "1" or os.environ.get("TW_JOB_USER") == "sandcastle"
-)
+IS_SANDCASTLE = os.environ.get("SANDCASTLE") == "1" or os.environ.get("TW_JOB_USER") == "sandcastle"
 
 # torch reads these itself: under either, torch.compile returns the function as it is.
 COMPILE_DISABLED_BY = [
-    name
-    for name in ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE")
-    if os.environ.get(name) == "1"
+    name for name in ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE") if os.environ.get(name) == "1"
 ]
 
 HAS_DISTRIBUTED = torch.distributed.is_available()
@@ -70,9 +66,7 @@ def usable_memory():
     with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows
         limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     with contextlib.suppress(OSError):  # Linux
-        available = re.search(
-            r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text()
-        )
+        available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
         limits += [int(available[1]) * 2**10] if available else []
     # Of a container: control groups, of version 2 and 1.
     for name in ("memory.max", "memory/memory.limit_in_bytes"):
@@ -83,9 +77,7 @@ def usable_memory():
 
 def free_accelerator_memory():
     """Return the free bytes of the accelerator, as far as there is one that says."""
-    query = getattr(
-        ACCELERATOR and torch.get_device_module(ACCELERATOR), "mem_get_info", None
-    )
+    query = getattr(ACCELERATOR and torch.get_device_module(ACCELERATOR), "mem_get_info", None)
     with contextlib.suppress(RuntimeError):  # some of XPU's
         if query:
             return query()[0]
@@ -93,8 +85,7 @@ def free_accelerator_memory():
 
 
 skip_in_fbcode = unittest.skipIf(
-    IS_FBCODE or IS_SANDCASTLE,
-    "in fbcode and sandcastle a child process cannot import torch",
+    IS_FBCODE or IS_SANDCASTLE, "in fbcode and sandcastle a child process cannot import torch"
 )
 skip_if_compile_disabled = unittest.skipIf(
     COMPILE_DISABLED_BY,

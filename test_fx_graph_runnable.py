@@ -116,18 +116,14 @@ if HAS_TRITON:
 
     @triton.autotune(
         configs=[
-            triton.Config(
-                {"BLOCK_SIZE": 1024}, num_warps=4, num_stages=2, pre_hook=zero_output
-            )
+            triton.Config({"BLOCK_SIZE": 1024}, num_warps=4, num_stages=2, pre_hook=zero_output)
         ],
         key=["n_elements"],
         pre_hook=zero_output,
         post_hook=zero_output,
     )
     @triton.jit
-    def add_kernel_autotune(
-        x_ptr, y_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"
-    ):
+    def add_kernel_autotune(x_ptr, y_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"):
         offsets = tl.program_id(axis=0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
         mask = offsets < n_elements
         x = tl.load(x_ptr + offsets, mask=mask)
@@ -174,18 +170,14 @@ if HAS_TRITON:
         tl.store(x_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) + 1, mask=mask)
 
     @triton.jit
-    def imported_libdevice_kernel(
-        x_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"
-    ):
+    def imported_libdevice_kernel(x_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"):
         offsets = tl.program_id(axis=0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
         mask = offsets < n_elements
         x = libdevice.asinh(tl.load(x_ptr + offsets, mask=mask))
         tl.store(out_ptr + offsets, x, mask=mask)
 
     @triton.jit
-    def imported_function_kernel(
-        x_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"
-    ):
+    def imported_function_kernel(x_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"):
         offsets = tl.program_id(axis=0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
         mask = offsets < n_elements
         tl.store(out_ptr + offsets, exp(tl.load(x_ptr + offsets, mask=mask)), mask=mask)
@@ -206,9 +198,7 @@ if HAS_TRITON:
     def zero_kernel(x_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"):
         offsets = tl.program_id(axis=0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
         mask = offsets < n_elements
-        tl.store(
-            out_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) + ZERO, mask=mask
-        )
+        tl.store(out_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) + ZERO, mask=mask)
 
     @triton.jit
     def false_kernel(x_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"):
@@ -275,29 +265,23 @@ if HAS_TRITON:
         def plain_kernel(x_ptr, out_ptr, n_elements, BLOCK_SIZE: "tl.constexpr"):
             offsets = tl.program_id(axis=0) * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)
             mask = offsets < n_elements
-            tl.store(
-                out_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) * 3, mask=mask
-            )
+            tl.store(out_ptr + offsets, tl.load(x_ptr + offsets, mask=mask) * 3, mask=mask)
 
         return plain_kernel
 
     other_plain_kernel = other_kernel()
-    autotuned_kernel = triton.autotune(configs=[SMALL, LARGE], key=["n_elements"])(
-        plain_kernel
-    )
+    autotuned_kernel = triton.autotune(configs=[SMALL, LARGE], key=["n_elements"])(plain_kernel)
     tuned_kernel = triton.autotune(
         configs=[SMALL, LARGE, triton.Config({"BLOCK_SIZE": 32}, maxnreg=64)],
         key=["n_elements"],
         reset_to_zero=["out_ptr"],
         restore_value=["x_ptr"],
-        prune_configs_by={
-            "early_config_prune": lambda configs, *args, **kwargs: configs[1:]
-        },
+        prune_configs_by={"early_config_prune": lambda configs, *args, **kwargs: configs[1:]},
     )(plain_kernel)
     heuristic_kernel = triton.heuristics({"BLOCK_SIZE": lambda args: 64})(plain_kernel)
-    tuned_heuristic_kernel = triton.autotune(
-        configs=[triton.Config({})], key=["n_elements"]
-    )(heuristic_kernel)
+    tuned_heuristic_kernel = triton.autotune(configs=[triton.Config({})], key=["n_elements"])(
+        heuristic_kernel
+    )
 
 
 # Capture: torch logs each artifact as a record of its structured trace, and right after
@@ -400,9 +384,7 @@ def trace_record(head, lineno, offset, payload, is_last=False):
     if artifact_name(record) in (ARTIFACT, *GRAPHS):
         md5 = hashlib.md5(payload, usedforsecurity=False).hexdigest()
         changed = metadata.get("has_payload", md5) != md5
-        if changed and (
-            is_last or artifact_name(record) == ARTIFACT and not parses(text)
-        ):
+        if changed and (is_last or artifact_name(record) == ARTIFACT and not parses(text)):
             problem = "is cut short"
     # Whether it is, or might have been, an artifact or its graph.
     hint = rb'fx_graph_runnable|post_grad_graph|run_repro\(|"artifact": \{[^}]*$'
@@ -448,9 +430,7 @@ def graph_lines(text):
         # The class of a lambda prints as "<lambda>".
         tree = ast.parse(re.sub(r"(?m)^( *class )<(\w+)>", r"\1_\2", text))
     except SyntaxError:  # a value prints as no Python: then each line counts as it is
-        return [
-            (line, line) for line in map(str.strip, source) if line[:1] not in ("", "#")
-        ]
+        return [(line, line) for line in map(str.strip, source) if line[:1] not in ("", "#")]
     lines = []
 
     def add(module):
@@ -481,9 +461,7 @@ def graph_lines(text):
             own = source[node.lineno - 1].strip().split(";  ")[0]
             if not isinstance(node, (ast.Assign, ast.AnnAssign)):
                 lines.append((normal(node), own))
-            elif not (
-                isinstance(node.value, ast.Constant) and node.value.value is None
-            ):
+            elif not (isinstance(node.value, ast.Constant) and node.value.value is None):
                 (target,) = getattr(node, "targets", None) or [node.target]
                 if target.id not in used and not isinstance(node.value, ast.Call):
                     continue
@@ -615,10 +593,7 @@ REDIRECTING = (
     "TORCH_COMPILE_DEBUG_DIR",
 )
 # An artifact is to compile its graph, not to take it from where its program left it.
-NO_GRAPH_CACHES = {
-    "TORCHINDUCTOR_FX_GRAPH_CACHE": "0",
-    "TORCHINDUCTOR_AUTOGRAD_CACHE": "0",
-}
+NO_GRAPH_CACHES = {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0", "TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
 
 
 @functools.cache
@@ -642,9 +617,7 @@ def time_limit():
     with contextlib.suppress(ValueError):
         if 0 < float(text) < threading.TIMEOUT_MAX:
             return float(text)
-    raise ValueError(
-        f"FX_GRAPH_RUNNABLE_TIMEOUT={text!r}: give a number of seconds, such as 300"
-    )
+    raise ValueError(f"FX_GRAPH_RUNNABLE_TIMEOUT={text!r}: give a number of seconds, such as 300")
 
 
 def child_python_path():
@@ -759,9 +732,7 @@ def judge(script, graph, name, code=None):
     """
     compiled = [record for record in (graph, code) if record]
     keep = os.environ.get("FX_GRAPH_RUNNABLE_KEEP")
-    with tempfile.TemporaryDirectory(
-        dir=run_folder(), ignore_cleanup_errors=True
-    ) as folder:
+    with tempfile.TemporaryDirectory(dir=run_folder(), ignore_cleanup_errors=True) as folder:
         path = Path(folder, re.sub(r"[^\w.\[\]-]+", "_", name) + ".py")
         path.write_text(script, encoding="utf-8", errors="backslashreplace")
         trace = path.with_name("trace")
@@ -775,9 +746,7 @@ def judge(script, graph, name, code=None):
         if exit_code and exit_code > 0 and stderr:
             problem += f": {stderr.splitlines()[-1]}"
         if problem and not keep:
-            keep = tempfile.mkdtemp(
-                prefix="fx_graph_runnable_failed_", dir=run_folder().parent
-            )
+            keep = tempfile.mkdtemp(prefix="fx_graph_runnable_failed_", dir=run_folder().parent)
         if keep:
             kept = shutil.copy(path, os.path.abspath(keep))
         if problem:
@@ -847,9 +816,7 @@ class Gap(NamedTuple):
             except unittest.SkipTest:
                 raise
             except Exception as failure:
-                for number, message in getattr(
-                    failure, "messages", {None: failure}
-                ).items():
+                for number, message in getattr(failure, "messages", {None: failure}).items():
                     gap = gaps.get(number, gaps.get(None))
                     if not gap or not re.search(gap.error, str(message)):
                         raise
@@ -863,9 +830,7 @@ class Gap(NamedTuple):
                         f"the {gap} is closed: drop the mark, "
                         f"or give the gap closed={torch.__version__!r}"
                     )
-            raise unittest.SkipTest(
-                " and ".join(dict.fromkeys(map(str, gaps.values())))
-            )
+            raise unittest.SkipTest(" and ".join(dict.fromkeys(map(str, gaps.values()))))
 
         marked.gaps = [self]
         return marked
@@ -920,9 +885,7 @@ math_trunc_is_undefined = functions_are_undefined._replace(
     error="NameError: name 'math_trunc' is not", closed="9999.0", artifact=1
 )
 items_cannot_be_traced = Gap(
-    "an unbacked symbol cannot be traced again",
-    "unreported",
-    r"aten\._local_scalar_dense",
+    "an unbacked symbol cannot be traced again", "unreported", r"aten\._local_scalar_dense"
 )
 nonzero_cannot_be_traced = items_cannot_be_traced._replace(
     error=r"DynamicOutputShapeException: aten\.nonzero"
@@ -940,8 +903,7 @@ repeats_are_random = Gap(
     closed="2.12",
 )
 repeats_are_out_of_bounds = repeats_are_random._replace(
-    error="IndexError: index 3 is out of bounds for dimension 0 with size 3",
-    closed="2.10",
+    error="IndexError: index 3 is out of bounds for dimension 0 with size 3", closed="2.10"
 )
 
 # Constants, inputs and weights.
@@ -1198,9 +1160,7 @@ def torch_at_home(folder):
 
     with (
         # A hit in a graph cache replays the artifact of an earlier compile, or logs none.
-        functorch_config.patch(
-            enable_autograd_cache=False, enable_remote_autograd_cache=False
-        ),
+        functorch_config.patch(enable_autograd_cache=False, enable_remote_autograd_cache=False),
         inductor_config.patch(
             {
                 "fx_graph_cache": False,
@@ -1296,9 +1256,7 @@ class ArtifactTestCase(TestCase):
         program generated. Raises BadArtifact or AssertionError.
         """
         found = list(with_graphs(self.handler.buffer))
-        self.assertEqual(
-            len(found), artifacts, "the number of artifacts that torch logged"
-        )
+        self.assertEqual(len(found), artifacts, "the number of artifacts that torch logged")
         test = f"{type(self).__name__}.{self._testMethodName}"
         messages, paths = {}, []
         for number, (artifact, graph, generated) in enumerate(found, start=1):
@@ -1338,12 +1296,8 @@ def fake_process_group(world_size=2, rank=0):
     try:
         from torch.testing._internal.distributed.fake_pg import FakeStore
     except ImportError as error:
-        raise unittest.SkipTest(
-            f"this torch has no fake process group: {error}"
-        ) from None
-    dist.init_process_group(
-        backend="fake", rank=rank, world_size=world_size, store=FakeStore()
-    )
+        raise unittest.SkipTest(f"this torch has no fake process group: {error}") from None
+    dist.init_process_group(backend="fake", rank=rank, world_size=world_size, store=FakeStore())
     try:
         yield
     finally:
@@ -1365,9 +1319,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     def test_two_inputs_matmul(self):
-        torch.compile(lambda a, b: torch.relu(a @ b))(
-            torch.randn(2, 3), torch.randn(3, 4)
-        )
+        torch.compile(lambda a, b: torch.relu(a @ b))(torch.randn(2, 3), torch.randn(3, 4))
         self._exec_and_verify_payload()
 
     # dynamic shapes
@@ -1506,9 +1458,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
             add_kernel[(n_elements,)](x, y, out, n_elements, BLOCK_SIZE=4)
             return out
 
-        x, y = (
-            torch.ones(4096, device=ACCELERATOR, dtype=torch.float16) for _ in range(2)
-        )
+        x, y = (torch.ones(4096, device=ACCELERATOR, dtype=torch.float16) for _ in range(2))
         torch.compile(f)(x, y)
         self._exec_and_verify_payload(code=True)
 
@@ -1524,13 +1474,9 @@ class FxGraphRunnableTest(ArtifactTestCase):
             add_kernel_autotune[grid](x, y, out, n_elements)
             return out
 
-        x, y = (
-            torch.ones(4096, device=ACCELERATOR, dtype=torch.float16) for _ in range(2)
-        )
+        x, y = (torch.ones(4096, device=ACCELERATOR, dtype=torch.float16) for _ in range(2))
         # Hooks of a kernel are arbitrary code, which Dynamo refuses unless told to ignore it.
-        with torch._inductor.config.patch(
-            unsafe_ignore_unsupported_triton_autotune_args=True
-        ):
+        with torch._inductor.config.patch(unsafe_ignore_unsupported_triton_autotune_args=True):
             torch.compile(f)(x, y)
         self._exec_and_verify_payload(code=True)
 
@@ -1572,20 +1518,13 @@ class RecordedStateTest(ArtifactTestCase):
 
     def test_small_constants(self):
         def f(x):
-            return x + torch.tensor([1, -2, 3]), x * torch.tensor(
-                [0.5, float("inf"), -1.25]
-            )
+            return x + torch.tensor([1, -2, 3]), x * torch.tensor([0.5, float("inf"), -1.25])
 
         torch.compile(f)(torch.randn(3))
         (script,) = self.scripts()
         texts = re.findall(r"register_buffer\('\w+', tensor\((.*)\)\)", script)
-        constants = [
-            torch.tensor(ast.literal_eval(text.replace("inf", "1e999")))
-            for text in texts
-        ]
-        self.assertEqual(
-            [c.tolist() for c in constants], [[1, -2, 3], [0.5, float("inf"), -1.25]]
-        )
+        constants = [torch.tensor(ast.literal_eval(text.replace("inf", "1e999"))) for text in texts]
+        self.assertEqual([c.tolist() for c in constants], [[1, -2, 3], [0.5, float("inf"), -1.25]])
         self.assertEqual([c.dtype for c in constants], [torch.int64, torch.float32])
         self.assertIn("tracing_mode='real'", script)
 
@@ -1594,15 +1533,11 @@ class RecordedStateTest(ArtifactTestCase):
         torch.compile(lambda x: x * torch.tensor([3.14159274]))(torch.randn(3))
         (script,) = self.scripts()
         (text,) = re.findall(r"register_buffer\('\w+', tensor\((.*)\)\)", script)
-        self.assertEqual(
-            torch.tensor(ast.literal_eval(text)).tolist(), [3.1415927410125732]
-        )
+        self.assertEqual(torch.tensor(ast.literal_eval(text)).tolist(), [3.1415927410125732])
 
     def test_configs_and_environment(self):
         quoted = 'a "quoted" \\ value'
-        os.environ.update(
-            TORCH_PLAIN="plain", DYNAMO_QUOTED=quoted, NOT_RECORDED_PLAIN="plain"
-        )
+        os.environ.update(TORCH_PLAIN="plain", DYNAMO_QUOTED=quoted, NOT_RECORDED_PLAIN="plain")
         with (
             torch._dynamo.config.patch(recompile_limit=3),
             torch._inductor.config.patch({"size_asserts": False, "cpp.threads": 3}),
@@ -1660,14 +1595,7 @@ class InputsTest(ArtifactTestCase):
             torch.float8_e4m3fn,
             torch.float8_e5m2,
         )
-        others = (
-            torch.int64,
-            torch.int32,
-            torch.int16,
-            torch.int8,
-            torch.uint8,
-            torch.bool,
-        )
+        others = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
         xs = [self.randn(3).to(dtype) for dtype in (*floats, *others, torch.complex64)]
         torch.compile(lambda *xs: [x.to(torch.complex64) + 1 for x in xs])(*xs)
         (script,) = self._exec_and_verify_payload()
@@ -1716,9 +1644,7 @@ class InputsTest(ArtifactTestCase):
 
     @jagged_sizes_are_undefined
     def test_jagged_nested_tensor(self):
-        x = torch.nested.nested_tensor(
-            [self.randn(2, 3), self.randn(4, 3)], layout=torch.jagged
-        )
+        x = torch.nested.nested_tensor([self.randn(2, 3), self.randn(4, 3)], layout=torch.jagged)
         torch.compile(lambda x: x * 2)(x)
         self._exec_and_verify_payload()
 
@@ -1752,9 +1678,7 @@ class ConstantsTest(ArtifactTestCase):
 
     @large_constants_are_random
     def test_large_tensor(self):
-        torch.compile(lambda x: x + torch.tensor([1, 2, 3, 4, 5, 6]).to(x.device))(
-            self.randn(6)
-        )
+        torch.compile(lambda x: x + torch.tensor([1, 2, 3, 4, 5, 6]).to(x.device))(self.randn(6))
         (script,) = self.scripts()
         (text,) = re.findall(r"register_buffer\('\w+', (.*)\)\n", script)
         self.assertEqual(text, "tensor([1, 2, 3, 4, 5, 6])")
@@ -1800,13 +1724,9 @@ class TrainingTest(ArtifactTestCase):
                 from torch.utils.checkpoint import checkpoint
 
                 with torch.autocast(x.device.type, dtype=torch.bfloat16):
-                    x = checkpoint(
-                        lambda x: torch.sin(self.linear(x)), x, use_reentrant=False
-                    )
+                    x = checkpoint(lambda x: torch.sin(self.linear(x)), x, use_reentrant=False)
                 x = checkpoint(
-                    lambda x: torch.nn.functional.dropout(x.exp(), 0.5),
-                    x,
-                    use_reentrant=False,
+                    lambda x: torch.nn.functional.dropout(x.exp(), 0.5), x, use_reentrant=False
                 )
                 return Twice.apply(x.float())
 
@@ -1862,10 +1782,7 @@ class ProgramsTest(ArtifactTestCase):
         def f(x, y, index):
             sort = torch.sort(x, dim=1)
             top = torch.topk(x, 2)[1]
-            maps = (
-                torch.vmap(lambda row: row @ y)(x),
-                torch.func.grad(lambda x: (x**2).sum())(x),
-            )
+            maps = (torch.vmap(lambda row: row @ y)(x), torch.func.grad(lambda x: (x**2).sum())(x))
             scattered = torch.zeros_like(x).scatter_add(1, index, x)
             indexed = x[index[:, 0], 1:3], torch.index_put(y, (index[0, :2],), y[0])
             sums = torch._foreach_add([x, y], 2.0), x.cumsum(1), torch.var_mean(x, 0)
@@ -1877,18 +1794,11 @@ class ProgramsTest(ArtifactTestCase):
                 torch.linalg.det(y),
             )
             kv = y[None, None]
-            attention = torch.nn.functional.scaled_dot_product_attention(
-                x[None, None], kv, kv
-            )
-            return (
-                (sort, top, None, maps, scattered, indexed),
-                (sums, noise, algebra, attention),
-            )
+            attention = torch.nn.functional.scaled_dot_product_attention(x[None, None], kv, kv)
+            return ((sort, top, None, maps, scattered, indexed), (sums, noise, algebra, attention))
 
         torch.compile(f)(
-            self.randn(3, 4),
-            self.randn(4, 4),
-            torch.randint(3, (3, 4), device=self.device),
+            self.randn(3, 4), self.randn(4, 4), torch.randint(3, (3, 4), device=self.device)
         )
         self._exec_and_verify_payload()
 
@@ -1931,13 +1841,7 @@ class DynamicShapesTest(ArtifactTestCase):
     def test_derived_sizes(self):
         def f(x, y):
             n, m = x.shape[0], y.shape[0]
-            return (
-                x[: n // 2],
-                x[:-1] + y,
-                torch.cat([x, y]),
-                x.new_zeros(n * m),
-                x.reshape(-1),
-            )
+            return (x[: n // 2], x[:-1] + y, torch.cat([x, y]), x.new_zeros(n * m), x.reshape(-1))
 
         x, y = self.dynamic(9), self.dynamic(8)
         torch.compile(lambda x, y: f(x, y) if x.shape[0] == y.shape[0] + 1 else x)(x, y)
@@ -2069,9 +1973,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         from torch._higher_order_ops.associative_scan import associative_scan
 
         def f(x):
-            return associative_scan(
-                lambda a, b: a * b, x, dim=0, combine_mode="generic"
-            )
+            return associative_scan(lambda a, b: a * b, x, dim=0, combine_mode="generic")
 
         torch.compile(f)(self.randn(4, 3))
         self._exec_and_verify_payload()
@@ -2082,9 +1984,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         from torch._higher_order_ops.map import map as map_
 
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
-            torch.compile(lambda x: map_(lambda row: row.sin() + 1, x))(
-                self.randn(4, 3)
-            )
+            torch.compile(lambda x: map_(lambda row: row.sin() + 1, x))(self.randn(4, 3))
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
@@ -2103,14 +2003,10 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         from torch.nn.attention.flex_attention import create_block_mask, flex_attention
 
         qkv = [self.randn(1, 2, 128, 16) for _ in range(3)]
-        mask = create_block_mask(
-            lambda b, h, i, j: i >= j, 1, 1, 128, 128, device=self.device
-        )
+        mask = create_block_mask(lambda b, h, i, j: i >= j, 1, 1, 128, 128, device=self.device)
 
         def f(*qkv):
-            scored = flex_attention(
-                *qkv, score_mod=lambda score, b, h, i, j: score + i - j
-            )
+            scored = flex_attention(*qkv, score_mod=lambda score, b, h, i, j: score + i - j)
             return scored, flex_attention(*qkv, block_mask=mask)
 
         # Flex attention has no code for a CPU without vector instructions.
@@ -2176,9 +2072,7 @@ class DistributedTest(ArtifactTestCase):
 
         with fake_process_group():
             group = dist.group.WORLD
-            f = torch.compile(
-                lambda x: all_gather_tensor_autograd(x * 2, 0, group).sin()
-            )
+            f = torch.compile(lambda x: all_gather_tensor_autograd(x * 2, 0, group).sin())
             f(self.randn(4, requires_grad=True)).sum().backward()
         self._exec_and_verify_payload(artifacts=2)
 
@@ -2188,9 +2082,7 @@ class DistributedTest(ArtifactTestCase):
         # Two buckets of gradients, for which Dynamo splits the graph.
         model = ToyModel(10, 600, 600).to(self.device)
         with fake_process_group(), torch.no_grad():
-            torch.compile(DistributedDataParallel(model, bucket_cap_mb=1))(
-                self.randn(3, 10)
-            )
+            torch.compile(DistributedDataParallel(model, bucket_cap_mb=1))(self.randn(3, 10))
         self._exec_and_verify_payload(artifacts=2)
 
     def test_data_parallel_backward(self):
@@ -2198,9 +2090,7 @@ class DistributedTest(ArtifactTestCase):
 
         with (
             fake_process_group(),
-            torch._dynamo.config.patch(
-                optimize_ddp="python_reducer", compiled_autograd=True
-            ),
+            torch._dynamo.config.patch(optimize_ddp="python_reducer", compiled_autograd=True),
         ):
             model = DistributedDataParallel(ToyModel().to(self.device))
             torch.compile(torch.Tensor.backward)(model(self.randn(3, 10)).sum())
@@ -2251,21 +2141,15 @@ class WarmCachesTest(ArtifactTestCase):
         with (
             torch._functorch.config.patch(enable_autograd_cache=autograd_cache),
             torch._inductor.config.patch(fx_graph_cache=True),
-            mock.patch.object(
-                trace_log, "handlers", trace_log.handlers if traced else []
-            ),
+            mock.patch.object(trace_log, "handlers", trace_log.handlers if traced else []),
         ):
             program(*inputs)
 
     def verify_replayed(self, autograd_cache=True):
         """Judge the artifacts of train; a cache must have had both graphs."""
-        counters = (
-            torch._dynamo.utils.counters
-        )  # the only sign of an AOTAutograd cache's hit
+        counters = torch._dynamo.utils.counters  # the only sign of an AOTAutograd cache's hit
         self.assertEqual(counters["inductor"]["fxgraph_cache_hit"], 2)
-        self.assertEqual(
-            counters["aot_autograd"]["autograd_cache_hit"], int(autograd_cache)
-        )
+        self.assertEqual(counters["aot_autograd"]["autograd_cache_hit"], int(autograd_cache))
         self._exec_and_verify_payload(artifacts=2)
 
     def test_fx_graph_cache(self):
@@ -2380,9 +2264,7 @@ class DebugFolderTest(ArtifactTestCase):
         script, runs = re.subn(r"(?m)^ +run_repro\(.*\n", "", script)
         script, told = re.subn(r"(?m)^( +)# (mod, args = .*|mod\(.*)", r"\1\2", script)
         self.assertEqual((runs, told), (1, 2), script)
-        script = script.replace(
-            "mod(*args)", f"torch.save((args, mod(*args)), {result!r})"
-        )
+        script = script.replace("mod(*args)", f"torch.save((args, mod(*args)), {result!r})")
         judge(script, None, f"{self.id()}.get_args")
         return torch.load(result)
 
@@ -2425,9 +2307,7 @@ class GeneratedCodeTest(ArtifactTestCase):
             self.verify_code(ToyModel().to(self.device).eval(), self.randn(3, 10))
 
     def test_reduce_overhead(self):
-        self.verify_code(
-            lambda x: x.sin() @ x, self.randn(4, 4), mode="reduce-overhead"
-        )
+        self.verify_code(lambda x: x.sin() @ x, self.randn(4, 4), mode="reduce-overhead")
 
     @cpp_wrapper_is_lost
     def test_cpp_wrapper(self):
@@ -2439,9 +2319,7 @@ class GeneratedCodeTest(ArtifactTestCase):
         index = torch.tensor([0, 2, 0], device=self.device)
         self.addCleanup(torch.use_deterministic_algorithms, False)
         torch.use_deterministic_algorithms(True)
-        self.verify_code(
-            lambda x, y: x.index_add(0, index, y), self.randn(4, 5), self.randn(3, 5)
-        )
+        self.verify_code(lambda x, y: x.index_add(0, index, y), self.randn(4, 5), self.randn(3, 5))
 
     @threads_are_lost
     def test_number_of_threads(self):
@@ -2539,9 +2417,7 @@ class TritonTest(ArtifactTestCase):
             out = torch.empty_like(x)
             plain_kernel[(triton.cdiv(n, 64),)](x, out, n, BLOCK_SIZE=64)
             tuned = torch.empty_like(x)
-            autotuned_kernel[lambda meta: (triton.cdiv(n, meta["BLOCK_SIZE"]),)](
-                out, tuned, n
-            )
+            autotuned_kernel[lambda meta: (triton.cdiv(n, meta["BLOCK_SIZE"]),)](out, tuned, n)
             called = torch.empty_like(x)
             outer_kernel[(triton.cdiv(n, 64),)](tuned, called, n, BLOCK_SIZE=64)
             return called
@@ -2639,9 +2515,7 @@ class TritonTest(ArtifactTestCase):
         def f(x):
             out = torch.empty_like(x)
             descriptors = [TensorDescriptor.from_tensor(t, [64]) for t in (x, out)]
-            descriptor_kernel[(triton.cdiv(x.numel(), 64),)](
-                *descriptors, BLOCK_SIZE=64
-            )
+            descriptor_kernel[(triton.cdiv(x.numel(), 64),)](*descriptors, BLOCK_SIZE=64)
             return out
 
         torch.compile(f)(self.randn(1024))
@@ -2727,20 +2601,13 @@ def read_source(path, offset=0, lineno=1):
 
 
 # Lines of an artifact that name folders of the machine that it was recorded on.
-FOLDERS = (
-    *REDIRECTING,
-    *NO_GRAPH_CACHES,
-    "TORCHINDUCTOR_CACHE_DIR",
-    "TRITON_CACHE_DIR",
-)
+FOLDERS = (*REDIRECTING, *NO_GRAPH_CACHES, "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 ELSEWHERE = re.compile(
     rf"(?m)^(?:os\.environ\['(?:{'|'.join(FOLDERS)})'\]"
     r"|torch\._dynamo\.config\.debug_dir_root) = .*\n"
 )
 # More that differs from rank to rank, and decides nothing: paths, and an address.
-OF_A_RANK = re.compile(
-    r"(?m)^os\.environ\['\w+_PTR'\] = .*\n|^os\.environ\[.* = '.*[/\\].*\n"
-)
+OF_A_RANK = re.compile(r"(?m)^os\.environ\['\w+_PTR'\] = .*\n|^os\.environ\[.* = '.*[/\\].*\n")
 
 
 class Recorded:
@@ -2787,18 +2654,14 @@ def recorded_artifacts(path):
         where = source.relative_to(root)
         broken, good, strange = [], set(), []
 
-        def records(
-            source=source, where=where, broken=broken, good=good, strange=strange
-        ):
+        def records(source=source, where=where, broken=broken, good=good, strange=strange):
             for record in read_source(source):
                 if record.metadata:
                     good.add(True)
                 if record.problem and record.matters:
                     broken.append((record.lineno, record.problem))
                 elif record.problem and good:
-                    count(
-                        "broken records of other kinds", f"{where} line {record.lineno}"
-                    )
+                    count("broken records of other kinds", f"{where} line {record.lineno}")
                 elif record.problem:
                     strange.append(record.lineno)
                 if len(strange) == 1000:
@@ -2871,16 +2734,12 @@ class RecordedTraceTest(ArtifactTestCase):
         self.verdict = "faithful" if graph else "runs"
         self.verdict += f" ({note[:-2]})" if note else ""
         if not graph:
-            self.skipTest(
-                "runs (nothing to compare with: no graph was logged beside it)"
-            )
+            self.skipTest("runs (nothing to compare with: no graph was logged beside it)")
 
     def test_trace(self):
         path = os.environ.get("FX_GRAPH_RUNNABLE_TRACE")
         if not path:
-            self.skipTest(
-                "set FX_GRAPH_RUNNABLE_TRACE to a log or folder that TORCH_TRACE wrote"
-            )
+            self.skipTest("set FX_GRAPH_RUNNABLE_TRACE to a log or folder that TORCH_TRACE wrote")
         if not os.path.exists(path):
             self.fail(f"FX_GRAPH_RUNNABLE_TRACE={path}: there is no such log or folder")
         if all(recorded.problem for recorded in recorded_artifacts(path)):
@@ -2898,8 +2757,7 @@ def devices_elsewhere(script):
     return sorted(
         f"{kind}:{index}" if index else kind
         for kind, index in set(devices) - {("cpu", "")}
-        if kind not in ("cpu", "meta")
-        and (kind != ACCELERATOR or int(index or 0) >= count)
+        if kind not in ("cpu", "meta") and (kind != ACCELERATOR or int(index or 0) >= count)
     )
 
 
@@ -2918,9 +2776,7 @@ if os.path.exists(os.environ.get("FX_GRAPH_RUNNABLE_TRACE", "")):
     add_recorded_tests(os.environ["FX_GRAPH_RUNNABLE_TRACE"])
 
 
-requires_posix = unittest.skipUnless(
-    os.name == "posix", "needs POSIX signals and pipes"
-)
+requires_posix = unittest.skipUnless(os.name == "posix", "needs POSIX signals and pipes")
 
 
 class HarnessTest(ArtifactTestCase):
@@ -2955,17 +2811,11 @@ class HarnessTest(ArtifactTestCase):
             + "import sys; print('to', 'stdout'); print('to', 'stderr', file=sys.stderr); sys.exit(3)"
         )
         self.assertIn("exited with code 3", message)
-        self.assertRegex(
-            message, "(?s)its stdout\nto stdout\n.*its stderr\nto stderr\n"
-        )
+        self.assertRegex(message, "(?s)its stdout\nto stdout\n.*its stderr\nto stderr\n")
         again = shlex.split(message.splitlines()[-1])
-        self.assertEqual(
-            again[-1], os.path.join(self.kept, "HarnessTest.test_exit_code.1.py")
-        )
+        self.assertEqual(again[-1], os.path.join(self.kept, "HarnessTest.test_exit_code.1.py"))
         again = again if "=" not in again[0] else ["env", *again]
-        self.assertEqual(
-            subprocess.run(again, check=False, capture_output=True).returncode, 3
-        )
+        self.assertEqual(subprocess.run(again, check=False, capture_output=True).returncode, 3)
 
     @requires_posix
     def test_signal(self):
@@ -2999,8 +2849,7 @@ class HarnessTest(ArtifactTestCase):
 
     def test_output_that_is_no_text(self):
         message = self.failure(
-            self.GOOD
-            + r"import sys; sys.stdout.buffer.write(b'a\xff\xfeb\0' * 2000); sys.exit(1)"
+            self.GOOD + r"import sys; sys.stdout.buffer.write(b'a\xff\xfeb\0' * 2000); sys.exit(1)"
         )
         self.assertIn(r"a\xff\xfeb", message)
         self.assertIn("the last 8000 of 10000 bytes", message)
@@ -3008,8 +2857,7 @@ class HarnessTest(ArtifactTestCase):
     def test_no_python(self):
         message = self.failure(self.GOOD + "mod = <lambda>()")
         self.assertRegex(
-            message,
-            r"is no Python \(invalid syntax .*line 2\)\) and exited with code 1",
+            message, r"is no Python \(invalid syntax .*line 2\)\) and exited with code 1"
         )
 
     def test_empty(self):
@@ -3020,20 +2868,15 @@ class HarnessTest(ArtifactTestCase):
 
     def test_one_bad_artifact_of_two(self):
         self.assertIn(
-            "exited with code 1",
-            self.failure(self.GOOD, self.GOOD + "raise SystemExit(1)"),
+            "exited with code 1", self.failure(self.GOOD, self.GOOD + "raise SystemExit(1)")
         )
 
     def test_number_of_artifacts(self):
-        with self.assertRaisesRegex(
-            self.failureException, "0 != 1 : the number of artifacts"
-        ):
+        with self.assertRaisesRegex(self.failureException, "0 != 1 : the number of artifacts"):
             self._exec_and_verify_payload()
         self.log(self.GOOD)
         self.log(self.GOOD)
-        with self.assertRaisesRegex(
-            self.failureException, "2 != 1 : the number of artifacts"
-        ):
+        with self.assertRaisesRegex(self.failureException, "2 != 1 : the number of artifacts"):
             self._exec_and_verify_payload()
 
     def test_other_records_are_no_artifacts(self):
@@ -3043,15 +2886,13 @@ class HarnessTest(ArtifactTestCase):
         self.log(self.GOOD)
         self._exec_and_verify_payload()
         self.assertEqual(
-            os.listdir(self.kept),
-            ["HarnessTest.test_other_records_are_no_artifacts.1.py"],
+            os.listdir(self.kept), ["HarnessTest.test_other_records_are_no_artifacts.1.py"]
         )
 
     def test_child_imports_the_torch_that_is_tested(self):
         script = "import importlib.util; print(importlib.util.find_spec('torch').origin); raise SystemExit(1)"
         self.assertIn(
-            f"its stdout\n{os.path.abspath(torch.__file__)}\n",
-            self.failure(self.GOOD + script),
+            f"its stdout\n{os.path.abspath(torch.__file__)}\n", self.failure(self.GOOD + script)
         )
 
     def test_wrong_time_limit(self):
@@ -3114,18 +2955,12 @@ class <lambda>(torch.nn.Module):
                 r"\1add = torch.ops.aten.add.Tensor(mul, 1)\n\1return (mul,",
             ),
             ("dropped input", r'arg0_1: "Sym\(s77\)", ', ""),
-            (
-                "subgraph",
-                r"mul\.Tensor\(arg0_1, arg1_1\)",
-                r"mul.Tensor(arg1_1, arg0_1)",
-            ),
+            ("subgraph", r"mul\.Tensor\(arg0_1, arg1_1\)", r"mul.Tensor(arg1_1, arg0_1)"),
             ("static size made symbolic", r"\[s77, 2\]", r"[s77, s20]"),
             ("symbolic size made static", r"\[s77, 2\]", r"[6, 2]"),
             ("symbolic input made static", r"Sym\(s77\)", r"Sym(6)"),
         ):
-            self.assertNotEqual(
-                difference(self.GRAPH, self.altered(old, new)), "", what
-            )
+            self.assertNotEqual(difference(self.GRAPH, self.altered(old, new)), "", what)
 
     def test_graphs_that_are_the_same(self):
         for what, old, new in (
@@ -3152,11 +2987,7 @@ class <lambda>(torch.nn.Module):
                 self.GRAPH.replace("Sym(s77)", "Sym(6)"),
                 "with symbols for sizes that were static",
             ),
-            (
-                self.GRAPH.replace("Sym(s77)", "Sym(6)"),
-                static,
-                "with static sizes for symbols",
-            ),
+            (self.GRAPH.replace("Sym(s77)", "Sym(6)"), static, "with static sizes for symbols"),
         ):
             first = difference(compiled, rebuilt).splitlines()[1]
             self.assertEqual(first, f"+++ rebuilt, {note}, and no other difference")
@@ -3165,9 +2996,7 @@ class <lambda>(torch.nn.Module):
 
     def test_difference_shows_the_lines_in_their_own_names(self):
         self.assertEqual(
-            difference(
-                self.GRAPH, self.altered(r"alpha = 2\.5", "alpha = 2")
-            ).splitlines(),
+            difference(self.GRAPH, self.altered(r"alpha = 2\.5", "alpha = 2")).splitlines(),
             [
                 "--- compiled",
                 "+++ rebuilt",
@@ -3271,9 +3100,7 @@ def call(args):
         ):
             code = re.sub(old, new, self.CODE_OF_A_GPU)
             self.assertNotEqual(code, self.CODE_OF_A_GPU)
-            self.assertNotEqual(
-                difference(self.CODE_OF_A_GPU, code, code_lines), "", what
-            )
+            self.assertNotEqual(difference(self.CODE_OF_A_GPU, code, code_lines), "", what)
         # Each kernel under the other's name.
         code = self.CODE_OF_A_GPU.replace(" * 2", " * 4").replace(" * 3", " * 2")
         code = code.replace(" * 4", " * 3")
@@ -3287,11 +3114,7 @@ def call(args):
             ("argument", r"(?<![_.])\brelu\b(?=, [p(])", "arg0_1"),
             ("buffers", r"buf", "buf1"),
             ("symbol", "s77", "s0"),
-            (
-                "comments",
-                r"(# |// )(Topo|AOT|kernel path|reuse|half|one).*",
-                r"\1nothing",
-            ),
+            ("comments", r"(# |// )(Topo|AOT|kernel path|reuse|half|one).*", r"\1nothing"),
             ("hash", "B01020984", "91D1D1166"),
             ("blank lines", r"\n\n", r"\n"),
         ):
@@ -3300,9 +3123,7 @@ def call(args):
             self.assertEqual(difference(self.CODE_OF_A_GPU, code, code_lines), "", what)
 
     def test_role_in_code(self):
-        code = self.CODE_OF_A_GPU.replace(
-            "'optimize_mem': True", "'optimize_mem': False"
-        )
+        code = self.CODE_OF_A_GPU.replace("'optimize_mem': True", "'optimize_mem': False")
         is_seen = difference(self.CODE_OF_A_GPU, code, code_lines) != ""
         self.assertEqual(is_seen, release() >= (2, 15))
 
@@ -3339,16 +3160,13 @@ def call(args):
                 return f"{type(failure).__name__}: {failure}"
 
         self.assertEqual(
-            outcome("expected error"),
-            "SkipTest: known gap: a reason (pytorch/pytorch#1)",
+            outcome("expected error"), "SkipTest: known gap: a reason (pytorch/pytorch#1)"
         )
         self.assertEqual(outcome("another error"), "BadArtifact: another error")
         closed = "AssertionError: the known gap: a reason (pytorch/pytorch#1) is closed"
         self.assertIn(closed, outcome(None))
         self.assertIsNone(outcome(None, closed="2.9"))
-        self.assertEqual(
-            outcome("expected error", closed="2.9"), "BadArtifact: expected error"
-        )
+        self.assertEqual(outcome("expected error", closed="2.9"), "BadArtifact: expected error")
         self.assertEqual(outcome("expected", closed="99.0")[:8], "SkipTest")
         self.assertEqual(outcome("expected", opened="2.9")[:8], "SkipTest")
         self.assertEqual(outcome("expected", opened="99.0"), "BadArtifact: expected")
@@ -3370,10 +3188,7 @@ def call(args):
             except Exception as failure:
                 return f"{type(failure).__name__}: {failure}"
 
-        self.assertEqual(
-            outcome({1: "error 1", 2: "error 2"}),
-            f"SkipTest: {second} and {first}",
-        )
+        self.assertEqual(outcome({1: "error 1", 2: "error 2"}), f"SkipTest: {second} and {first}")
         for messages in ({1: "error 2", 2: "error 1"}, {1: "error 1", 2: "error 1"}):
             self.assertEqual(outcome(messages)[:11], "BadArtifact")
         self.assertIn("known gap: two (unreported) is closed", outcome({1: "error 1"}))
@@ -3476,12 +3291,8 @@ def call(args):
         self.assertEqual(lines, expected)
 
     def test_trace_that_was_changed(self):
-        artifact = self.artifact_lines(self.GOOD + "'/home/me'").replace(
-            b"/me", b"/you"
-        )
-        script = (
-            "# torch version: 2.6.0\n" + self.GOOD + "raise AttributeError('/home/me')"
-        )
+        artifact = self.artifact_lines(self.GOOD + "'/home/me'").replace(b"/me", b"/you")
+        script = "# torch version: 2.6.0\n" + self.GOOD + "raise AttributeError('/home/me')"
         failing = self.artifact_lines(script, 1).replace(b"/me", b"/you")
         log = self.write_log(artifact, failing, self.artifact_lines(self.GOOD, 2))
         lines, message = self.judged(log)
@@ -3493,9 +3304,7 @@ def call(args):
                 "runs: rank_0.log [2/0] line 8",
             ],
         )
-        first = (
-            f"recorded by torch 2.6.0 and run on {torch.__version__}, changed after it"
-        )
+        first = f"recorded by torch 2.6.0 and run on {torch.__version__}, changed after it"
         self.assertIn(f"the artifact, {first} was written, exited with code 1", message)
         self.assertIn("AttributeError: /home/you", message)
 
@@ -3539,9 +3348,7 @@ def call(args):
         (recorded,) = recorded_artifacts(self.write_log(name="empty.log").parent)
         self.assertEqual(str(recorded), "rank_0.log [0/0] line 1 and 2 more places")
         lines, message = self.judged(Path(self.kept, "trace"))
-        self.assertEqual(
-            lines, [f"unfaithful: rank_{rank}.log [0/0] line 1" for rank in range(3)]
-        )
+        self.assertEqual(lines, [f"unfaithful: rank_{rank}.log [0/0] line 1" for rank in range(3)])
         self.assertTrue(message.endswith("\nrank_2.log [0/0] line 1"), message)
 
     def test_trace_that_is_a_debug_folder(self):
@@ -3588,9 +3395,7 @@ def call(args):
             self.artifact_lines(bad, 1),
             self.artifact_lines(self.GOOD, 2),
         )
-        recorded = type(
-            "RecordedTraceTest", (RecordedTraceTest,), {"__module__": __name__}
-        )
+        recorded = type("RecordedTraceTest", (RecordedTraceTest,), {"__module__": __name__})
         with mock.patch.dict(globals(), RecordedTraceTest=recorded):
             add_recorded_tests(log)
         tests = unittest.defaultTestLoader.loadTestsFromTestCase(recorded)
@@ -3598,8 +3403,7 @@ def call(args):
         with contextlib.redirect_stdout(io.StringIO()) as stdout:
             Runner(stream, verbosity=2).run(ParallelSuite(tests))
         self.assertRegex(
-            stream.getvalue(),
-            r"\] \d\.\d s fails: test_0002 rank_0.log \[1/0\] line 4 ",
+            stream.getvalue(), r"\] \d\.\d s fails: test_0002 rank_0.log \[1/0\] line 4 "
         )
         self.assertEqual(
             stdout.getvalue().splitlines()[:3],
@@ -3721,9 +3525,7 @@ def call(args):
     class DeadlyToys(Toys):
         """These are for a process of their own, with a named pipe in PIPE."""
 
-        OPEN = (
-            "import os, signal, time; pipe = os.open(os.environ['PIPE'], os.O_WRONLY)\n"
-        )
+        OPEN = "import os, signal, time; pipe = os.open(os.environ['PIPE'], os.O_WRONLY)\n"
 
         def test_0_process_is_killed(self):
             kill = "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)"
@@ -3789,9 +3591,7 @@ def call(args):
         self.assertIn(" tests did not end\n", text)
         self.assertEqual(os.listdir(folder), [], text)
         os.set_blocking(reader, False)
-        self.assertEqual(
-            os.read(reader, 1), b""
-        )  # nobody holds the other side any more
+        self.assertEqual(os.read(reader, 1), b"")  # nobody holds the other side any more
         return text
 
     @requires_posix
@@ -3857,11 +3657,7 @@ def call(args):
 
         def state():
             """All that a test changes."""
-            configs = (
-                torch._dynamo.config,
-                torch._inductor.config,
-                torch._functorch.config,
-            )
+            configs = (torch._dynamo.config, torch._inductor.config, torch._functorch.config)
             return (
                 trace_log.level,
                 list(trace_log.handlers),
@@ -3898,9 +3694,7 @@ def call(args):
 SPACE_IN_PATH = os.name == "posix" and bool(re.search(r"\s", sys.prefix))
 # What ends a run, from a terminal or from other programs; Windows has no SIGHUP.
 INTERRUPTS = [
-    getattr(signal, name)
-    for name in ("SIGINT", "SIGTERM", "SIGHUP")
-    if hasattr(signal, name)
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
 ]
 
 
@@ -3917,9 +3711,7 @@ def worker_count():
         return max(1, int(min(usable_cores(), of_memory, of_accelerator)))
     if text.isdecimal() and int(text) > 0:
         return int(text)
-    raise ValueError(
-        f"FX_GRAPH_RUNNABLE_JOBS={text!r}: give a number of processes, such as 2"
-    )
+    raise ValueError(f"FX_GRAPH_RUNNABLE_JOBS={text!r}: give a number of processes, such as 2")
 
 
 def outcome(test, **options):
