@@ -53,6 +53,12 @@ def _triton_drives_accelerator() -> bool:
 HAS_TRITON = _triton_drives_accelerator()
 
 
+def release(version=torch.__version__):
+    """Return a version as (major, minor, micro): "2.13.0a0+git1234" is 2.13.0."""
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
+    return tuple(int(number) for number in match.groups("0"))
+
+
 def usable_cores():
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # on Linux
