@@ -1056,7 +1056,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         def f(x, y):
             out = torch.ones_like(x)
             n_elements = out.numel()
-            grid = lambda meta: (triton.cdiv(n_elements, meta["BLOCK_SIZE"]),)  # noqa: E731
+            grid = lambda meta: (triton.cdiv(n_elements, meta["BLOCK_SIZE"]),)
             add_kernel_autotune[grid](x, y, out, n_elements)
             return out
 
@@ -1214,10 +1214,8 @@ class InputsTest(ArtifactTestCase):
 
     @symbols_become_static
     def test_scalars(self):
-        def f(x, i, r, b):
-            return x * i + r if b else x
-
-        torch.compile(f, dynamic=True)(self.randn(5), 7, 2.5, True)
+        f = torch.compile(lambda x, i, r, b: x * i + r if b else x, dynamic=True)
+        f(self.randn(5), 7, 2.5, True)
         self._exec_and_verify_payload()
 
     @jagged_sizes_are_undefined
@@ -1371,9 +1369,7 @@ class ProgramsTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     def test_max_autotune_and_int8_matmul(self):
-        def f(x, y):
-            return torch._int_mm(x, x) * torch.relu(y @ y)
-
+        f = lambda x, y: torch._int_mm(x, x) * torch.relu(y @ y)
         x = torch.randint(-9, 9, (32, 32), dtype=torch.int8, device=self.device)
         torch.compile(f, mode="max-autotune-no-cudagraphs")(x, self.randn(32, 32))
         self._exec_and_verify_payload()
@@ -1392,9 +1388,8 @@ class DynamicShapesTest(ArtifactTestCase):
 
     @symbols_become_static
     def test_dynamic_true(self):
-        torch.compile(lambda x, y: torch.cat([x @ y, y]).relu(), dynamic=True)(
-            self.randn(5, 7), self.randn(7, 9)
-        )
+        f = torch.compile(lambda x, y: torch.cat([x @ y, y]).relu(), dynamic=True)
+        f(self.randn(5, 7), self.randn(7, 9))
         self._exec_and_verify_payload()
 
     @symbols_are_expressions
@@ -1449,19 +1444,15 @@ class DynamicShapesTest(ArtifactTestCase):
     @repeats_are_random
     @symbols_become_static.shown(opened="2.12")
     def test_repeat_interleave(self):
-        def f(x, repeats, n):
-            return torch.repeat_interleave(x, repeats, dim=0, output_size=n)
-
         repeats = torch.tensor([1, 2, 3], device=self.device)
-        torch.compile(f, dynamic=True)(self.randn(3, 4), repeats, 6)
+        f = torch.compile(lambda x, r, n: x.repeat_interleave(r, 0, output_size=n), dynamic=True)
+        f(self.randn(3, 4), repeats, 6)
         self._exec_and_verify_payload()
 
     @repeats_are_out_of_bounds
     def test_repeat_interleave_to_a_constant(self):
-        def f(x, repeats):
-            return torch.repeat_interleave(x, repeats, dim=0, output_size=6)
-
-        torch.compile(f)(self.randn(3, 4), torch.tensor([1, 2, 3], device=self.device))
+        f = torch.compile(lambda x, repeats: x.repeat_interleave(repeats, 0, output_size=6))
+        f(self.randn(3, 4), torch.tensor([1, 2, 3], device=self.device))
         self._exec_and_verify_payload()
 
     @items_cannot_be_traced
@@ -1494,11 +1485,8 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
     @subgraphs_cannot_be_printed
     def test_cond(self):
         y = self.randn(4)
-
-        def f(x):
-            return torch.cond(x.sum() > 0, lambda x: x + y, lambda x: x - 1, (x,))
-
-        torch.compile(f)(self.randn(4))
+        add, subtract = lambda x: x + y, lambda x: x - 1
+        torch.compile(lambda x: torch.cond(x.sum() > 0, add, subtract, (x,)))(self.randn(4))
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
@@ -1517,21 +1505,17 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
     def test_scan(self):
         from torch._higher_order_ops.scan import scan
 
-        def f(x):
-            return scan(lambda carry, x: (carry + x, carry * x), x[0], x)
-
+        f = torch.compile(lambda x: scan(lambda carry, x: (carry + x, carry * x), x[0], x))
         # Inductor makes a while_loop of it, and reads the loop's counter.
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
-            torch.compile(f)(self.randn(4, 3))
+            f(self.randn(4, 3))
         self._exec_and_verify_payload()
 
     def test_associative_scan(self):
         from torch._higher_order_ops.associative_scan import associative_scan
 
-        def f(x):
-            return associative_scan(lambda a, b: a * b, x, dim=0, combine_mode="generic")
-
-        torch.compile(f)(self.randn(4, 3))
+        scan = functools.partial(associative_scan, dim=0, combine_mode="generic")
+        torch.compile(lambda x: scan(lambda a, b: a * b, x))(self.randn(4, 3))
         self._exec_and_verify_payload()
 
     @subgraphs_cannot_be_printed
@@ -1835,7 +1819,7 @@ class GeneratedCodeTest(ArtifactTestCase):
         self._exec_and_verify_payload(artifacts, code=True)
 
     def test_plain(self):
-        f = lambda x, y: torch.relu(x @ y).sum(0)  # noqa: E731
+        f = lambda x, y: torch.relu(x @ y).sum(0)
         self.verify_code(f, self.randn(3, 4), self.randn(4, 5))
 
     def test_backward(self):
@@ -1915,7 +1899,7 @@ class GeneratedCodeAcceleratorTest(GeneratedCodeTest):
 
     @outputs_are_padded
     def test_padded_output(self):
-        f = lambda x: torch.softmax(x, -1) * x.sum(0)  # noqa: E731
+        f = lambda x: torch.softmax(x, -1) * x.sum(0)
         self.verify_code(f, self.randn(64, 2000))
 
     @precision_is_lost
