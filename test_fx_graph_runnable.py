@@ -2401,7 +2401,8 @@ class RecordedTraceTest(ArtifactTestCase):
         if not path:
             self.skipTest("set FX_GRAPH_RUNNABLE_TRACE to a log or folder that TORCH_TRACE wrote")
         problem = f"FX_GRAPH_RUNNABLE_TRACE={path}: there is no "
-        self.assertTrue(os.path.exists(path), problem + "such log or folder")
+        if not os.path.exists(path):
+            self.fail(problem + "such log or folder")
         if all(recorded.problem for recorded in recorded_artifacts(path)):
             self.fail(problem + "artifact in it; run the program with TORCH_TRACE=FOLDER")
 
