@@ -1,6 +1,5 @@
 # Owner(s): ["module: dynamo"]
-"""
-Does every graph that torch.compile hands to Inductor leave an `fx_graph_runnable` artifact
+"""Does every graph that torch.compile hands to Inductor leave an `fx_graph_runnable` artifact
 that keeps its promise: a Python script that rebuilds the graph and runs it, with nothing of
 the original program at hand?
 
@@ -127,8 +126,7 @@ class StructuredTracePayloadFormatter(logging.Formatter):
 
 
 def with_graphs(records):
-    """
-    Yield each artifact among the records, with the first record of its graph, and of its
+    """Yield each artifact among the records, with the first record of its graph, and of its
     code, or None; and each broken record, with None and None.
     """
     artifact = graph = None
@@ -151,8 +149,7 @@ def with_graphs(records):
 
 
 def read_trace(path, offset=0, lineno=1):
-    """
-    Yield the records of a log that TORCH_TRACE wrote, with metadata, payload and lineno.
+    """Yield the records of a log that TORCH_TRACE wrote, with metadata, payload and lineno.
 
     The format is that of TorchLogsFormatter in torch/_logging/_internal.py: a line
     `V<date> <time> <pid> <file>:<line>] {json}`, then the lines of the payload, each
@@ -284,8 +281,7 @@ def scope_lines(scope, source):
 
 
 def graph_lines(text):
-    """
-    Return the inputs and statements of a graph as Lines.
+    """Return the inputs and statements of a graph as Lines.
 
     Takes what torch.fx.GraphModule.print_readable returns. In the normal form, names are
     replaced in the order of their first appearance, and what is symbolic is a star. Left
@@ -312,8 +308,7 @@ KERNEL = re.compile(r"(?ms)^(\w+) = async_compile\.\w+\('(\w+)', '{3}.*?^'{3}")
 
 
 def code_lines(text):
-    """
-    Return the lines of the code that Inductor generated as Lines.
+    """Return the lines of the code that Inductor generated as Lines.
 
     In the normal form, the names of kernels, buffers, arguments and symbols are replaced in
     the order of their first appearance, and a hash is a "#". Left out are comments and blank
@@ -348,8 +343,7 @@ def code_lines(text):
 
 
 def difference(compiled, rebuilt, lines=graph_lines):
-    """
-    Return the first 50 lines of how two graphs differ, "" if they are the same.
+    """Return the first 50 lines of how two graphs differ, "" if they are the same.
 
     Takes both as torch.fx.GraphModule.print_readable returns them, or the code that
     Inductor generated and code_lines; returns a unified diff of their own lines.
@@ -381,8 +375,7 @@ NO_GRAPH_CACHES = {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0", "TORCHINDUCTOR_AUTOGRAD_
 
 
 class BadArtifact(AssertionError):
-    """
-    Artifacts do not keep their promise: `messages` has one for each, by its number in the
+    """Artifacts do not keep their promise: `messages` has one for each, by its number in the
     test or None, and `paths` the places where their scripts are kept.
     """
 
@@ -403,9 +396,13 @@ def run_folder():
     return Path(folder)
 
 
+def cache_folder():
+    """Return the path of Inductor's cache: what is built once serves all tests and children."""
+    return os.path.abspath(os.environ.get("TORCHINDUCTOR_CACHE_DIR") or run_folder() / "inductor")
+
+
 def time_limit():
-    """
-    Return how many seconds an artifact may take: FX_GRAPH_RUNNABLE_TIMEOUT, or 300.
+    """Return how many seconds an artifact may take: FX_GRAPH_RUNNABLE_TIMEOUT, or 300.
     Raises ValueError if that is no positive number.
     """
     text = os.environ.get("FX_GRAPH_RUNNABLE_TIMEOUT", "300")
@@ -445,8 +442,7 @@ def end_process(pid):
 
 
 def run_script(path, environ):
-    """
-    Run a script in a fresh Python process, in the folder that it lies in.
+    """Run a script in a fresh Python process, in the folder that it lies in.
 
     What it prints goes to the files stdout and stderr there, its process id to pid.
     Returns its exit code, as subprocess does, or None if it did not end within the time
@@ -484,8 +480,7 @@ def how_it_ended(code):
 
 
 def what_is_wrong(script, exit_code, compiled, rebuilt):
-    """
-    Return what is wrong with an artifact, or None.
+    """Return what is wrong with an artifact, or None.
 
     Takes its script, its exit code (None: it did not end), and two lists of records: the
     graph that was compiled, and the code that was generated, as far as it is to be
@@ -515,8 +510,7 @@ def what_is_wrong(script, exit_code, compiled, rebuilt):
 
 
 def judge(script, graph, name, code=None):
-    """
-    Run one artifact, in a fresh Python process and a folder of its own, and judge it.
+    """Run one artifact, in a fresh Python process and a folder of its own, and judge it.
 
     Takes the script, the record of the graph that was compiled (None: judge by exit code
     alone), the name under which the script is kept if FX_GRAPH_RUNNABLE_KEEP asks for
@@ -554,8 +548,7 @@ def judge(script, graph, name, code=None):
 
 @contextlib.contextmanager
 def torch_at_home(folder):
-    """
-    Make torch log an artifact for every compile, forget other tests, and stay at home.
+    """Make torch log an artifact for every compile, forget other tests, and stay at home.
 
     Takes the folder for what torch writes while tracing. What is private to torch is
     here, in one place: none of it has a public way.
@@ -619,10 +612,8 @@ class ArtifactTestCase(TestCase):
         wiring.enter_context(mock.patch.dict(os.environ))
         for name in REDIRECTING:
             os.environ.pop(name, None)
-        # Keyed by content, so that what is built once serves all tests and their children:
-        # C++ in the one, and Inductor's precompiled headers in the folder for temporary files.
-        cache = os.environ.get("TORCHINDUCTOR_CACHE_DIR") or run_folder() / "inductor"
-        cache = os.path.abspath(cache)
+        # C++ goes to the one, and Inductor's precompiled headers to the other.
+        cache = cache_folder()
         os.makedirs(cache, exist_ok=True)
         os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TMPDIR=cache)
         wiring.enter_context(mock.patch.object(tempfile, "tempdir", cache))
@@ -666,8 +657,7 @@ class ArtifactTestCase(TestCase):
         return [self.handler.format(record) for record in records]
 
     def _exec_and_verify_payload(self, artifacts=1, code=False):
-        """
-        Judge each artifact that was captured. Returns their scripts.
+        """Judge each artifact that was captured. Returns their scripts.
 
         Takes how many there must be, and whether each must generate the very code that its
         program generated. Raises BadArtifact or AssertionError.
@@ -694,8 +684,7 @@ class ArtifactTestCase(TestCase):
 
 
 class Gap(NamedTuple):
-    """
-    Something that torch does for which a test fails. As a decorator it marks such a test,
+    """Something that torch does for which a test fails. As a decorator it marks such a test,
     which counts as skipped while the gap is open and the test fails with its error; another
     error is a failure, and so is success. Where it is not open, the test must simply pass.
 
@@ -894,8 +883,7 @@ def dynamic(x, *dims):
 
 @contextlib.contextmanager
 def fake_process_group(world_size=2, rank=0):
-    """
-    Be in a process group that does not communicate, for a with block: behind it, where
+    """Be in a process group that does not communicate, for a with block: behind it, where
     artifacts run, there is none, so that an artifact has to bring its own.
     """
     try:
@@ -1031,7 +1019,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
     # configs
 
     def test_metrics_context(self):
-        # Once died with "Cannot add inductor_provenance outside of a MetricsContext": pytorch/pytorch#166432.
+        # Once died for want of a MetricsContext: pytorch/pytorch#166432.
         options = {"trace.enabled": True, "trace.provenance_tracking_level": 1}
         with torch._inductor.config.patch(options):
             torch.compile(lambda x: x * 2 + 1)(torch.randn(4, 4))
@@ -1264,18 +1252,20 @@ class ConstantsTest(ArtifactTestCase):
 class TrainingTest(ArtifactTestCase):
     """Forward and backward graphs, each with its artifact."""
 
-    def train(self, model, *inputs):
-        """Compile a model, and run it forward and backward."""
-        torch.compile(model.to(self.device))(*inputs).sum().backward()
+    def train(self, f, *inputs):
+        """Compile a function or module, and run it forward and backward."""
+        torch.compile(f)(*inputs).sum().backward()
 
     def test_convolutions(self):
         layers = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()
         model = torch.nn.Sequential(*layers, torch.nn.Dropout(0.5))
-        self.train(model, self.randn(2, 3, 8, 8))
+        self.train(model.to(self.device), self.randn(2, 3, 8, 8))
         self._exec_and_verify_payload(artifacts=2)
 
     @random_states_are_random
     def test_autocast_and_checkpoint(self):
+        from torch.utils.checkpoint import checkpoint
+
         class Twice(torch.autograd.Function):
             @staticmethod
             def forward(ctx, x):
@@ -1287,21 +1277,16 @@ class TrainingTest(ArtifactTestCase):
                 (x,) = ctx.saved_tensors
                 return grad * x.cos()
 
-        class Model(torch.nn.Module):
-            def __init__(self):
-                super().__init__()
-                self.linear = torch.nn.Linear(4, 4)
+        linear = torch.nn.Linear(4, 4).to(self.device)
+        noise = torch.nn.functional.dropout
 
-            def forward(self, x):
-                from torch.utils.checkpoint import checkpoint
+        def f(x):
+            with torch.autocast(x.device.type, dtype=torch.bfloat16):
+                x = checkpoint(lambda x: torch.sin(linear(x)), x, use_reentrant=False)
+            x = checkpoint(lambda x: noise(x.exp(), 0.5), x, use_reentrant=False)
+            return Twice.apply(x.float())
 
-                noise = torch.nn.functional.dropout
-                with torch.autocast(x.device.type, dtype=torch.bfloat16):
-                    x = checkpoint(lambda x: torch.sin(self.linear(x)), x, use_reentrant=False)
-                x = checkpoint(lambda x: noise(x.exp(), 0.5), x, use_reentrant=False)
-                return Twice.apply(x.float())
-
-        self.train(Model(), self.randn(2, 4, requires_grad=True))
+        self.train(f, self.randn(2, 4, requires_grad=True))
         self._exec_and_verify_payload(artifacts=2)
 
     def test_optimizer(self):
@@ -1321,7 +1306,7 @@ class TrainingTest(ArtifactTestCase):
     def test_embedding_and_transformer_layer(self):
         layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
         model = torch.nn.Sequential(torch.nn.Embedding(10, 8), layer)
-        self.train(model, torch.randint(10, (2, 5), device=self.device))
+        self.train(model.to(self.device), torch.randint(10, (2, 5), device=self.device))
         self._exec_and_verify_payload(artifacts=2)
 
     def test_gru(self):
@@ -2256,8 +2241,7 @@ def number_of(path):
 
 
 def read_files(path):
-    """
-    Yield as records an artifact that is a file by itself, and its graph and code beside it.
+    """Yield as records an artifact that is a file by itself, and its graph and code beside it.
 
     Such are the copy in the folder that TORCH_COMPILE_DEBUG writes, and what tlparse makes
     of a log: a folder for each compile id ("-_0_0_0" for [0/0]) with files NAME_N.txt, or
@@ -2308,8 +2292,7 @@ OF_A_RANK = re.compile(r"(?m)^os\.environ\['\w+_PTR'\] = .*\n|^os\.environ\[.* =
 
 
 class Recorded(NamedTuple):
-    """
-    An artifact of somebody's trace: the `places` where it was recorded, as (position, text),
+    """An artifact of somebody's trace: the `places` where it was recorded, as (position, text),
     and its `source` as read_source takes it; or what is broken there, its `problem`.
     """
 
@@ -2323,8 +2306,7 @@ class Recorded(NamedTuple):
 
 
 def recorded_artifacts(path):
-    """
-    Return what there is to judge, as a list of Recorded, in a log that TORCH_TRACE wrote, or
+    """Return what there is to judge, as a list of Recorded, in a log that TORCH_TRACE wrote, or
     in a folder of them; in what tlparse makes of one, or a part of it; or in what
     TORCH_COMPILE_DEBUG writes. What is recorded many times is one. Raises FileNotFoundError
     if there is no such path.
@@ -3110,8 +3092,7 @@ def call(args):
         self.assertEqual(theirs.splitlines()[-1], "2 passed, 4 failed, 1 skipped")
 
     def interrupted(self, number, jobs, toys, ended):
-        """
-        Run these of DeadlyToys, with a signal to all once so many have ended and one hangs.
+        """Run these of DeadlyToys, with a signal to all once so many have ended and one hangs.
         Returns what was printed.
         """
         folder = tempfile.mkdtemp(dir=self.kept)
@@ -3243,8 +3224,7 @@ INTERRUPTS = [
 
 
 def worker_count():
-    """
-    Return in how many processes to run tests: FX_GRAPH_RUNNABLE_JOBS, or as many as there
+    """Return in how many processes to run tests: FX_GRAPH_RUNNABLE_JOBS, or as many as there
     are cores and memory for. Raises ValueError if that is no number of processes.
     """
     text = os.environ.get("FX_GRAPH_RUNNABLE_JOBS")
@@ -3259,8 +3239,7 @@ def worker_count():
 
 
 def this_share():
-    """
-    Return which share of the tests this process runs, as (index, total).
+    """Return which share of the tests this process runs, as (index, total).
 
     Reads the variables of Bazel's test sharding. Raises ValueError if they are no share.
     """
@@ -3284,8 +3263,7 @@ def setUpModule():
 
 
 def outcome(test, **options):
-    """
-    Run one test, with these options of a TestResult (buffer, tb_locals). Returns its
+    """Run one test, with these options of a TestResult (buffer, tb_locals). Returns its
     seconds, what came of it: (list of the TestResult, text) for each entry there, none if
     it passed; and its verdict in a word, if it has one.
     """
@@ -3327,8 +3305,7 @@ def report(result, test, seconds, entries):
 
 @contextlib.contextmanager
 def interrupts_held():
-    """
-    Have INTERRUPTS come behind a with block, not in it. A process that is started in it
+    """Have INTERRUPTS come behind a with block, not in it. A process that is started in it
     has them blocked, and lets them in itself.
     """
     came, handlers = [], {}
@@ -3349,8 +3326,7 @@ def interrupts_held():
 
 
 def work(connection):
-    """
-    Run the tests that come through a connection, as (class, name, tb_locals), until None
+    """Run the tests that come through a connection, as (class, name, tb_locals), until None
     comes. Sends the folder of this process first, then what came of each test.
     """
 
@@ -3415,8 +3391,7 @@ class Worker:
         self.process = context.Process(target=work, args=[other_end])
         self.folder = None
         environ = {
-            "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR")
-            or str(run_folder() / "inductor"),
+            "TORCHINDUCTOR_CACHE_DIR": cache_folder(),
             # The processes themselves are the parallelism.
             "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         }
@@ -3454,8 +3429,7 @@ class Worker:
 
 
 def outcomes_of_workers(tests, count, result):
-    """
-    Run tests in this many processes, until result.shouldStop. Yields each as it ends, as
+    """Run tests in this many processes, until result.shouldStop. Yields each as it ends, as
     (test, seconds, what came of it).
     """
     tests = iter(tests)
@@ -3538,20 +3512,18 @@ def cost(test):
 
 
 def slowest_first(tests):
-    """
-    Return tests in the order in which processes finish them together, and soonest: what is
+    """Return tests in the order in which processes finish them together, and soonest: what is
     slow comes first, but for one test what needs no compiled C++. For until one process has
     built the header that Inductor precompiles, all others that compile wait for it.
     """
-    tests = sorted(tests, key=cost, reverse=True)
-    compiled = [test for test in tests if not isinstance(test, HarnessTest)]
-    others = [test for test in tests if isinstance(test, HarnessTest)]
+    tests = sorted(tests, key=cost)
+    compiled = [test for test in reversed(tests) if not isinstance(test, HarnessTest)]
+    others = [test for test in tests if isinstance(test, HarnessTest)]  # the last compile
     return compiled[:1] + others + compiled[1:]
 
 
 class ParallelSuite(unittest.TestSuite):
-    """
-    Runs its tests in as many processes as worker_count says; one at a time, or one alone,
+    """Runs its tests in as many processes as worker_count says; one at a time, or one alone,
     in this process. Of the tests it takes the share that Bazel's variables name.
     """
 
