@@ -612,9 +612,9 @@ class ArtifactTestCase(TestCase):
         wiring.enter_context(mock.patch.dict(os.environ))
         for name in REDIRECTING:
             os.environ.pop(name, None)
-        # C++ goes to the one, and Inductor's precompiled headers to the other.
         cache = cache_folder()
         os.makedirs(cache, exist_ok=True)
+        # Inductor's precompiled headers go to the folder for temporary files.
         os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TMPDIR=cache)
         wiring.enter_context(mock.patch.object(tempfile, "tempdir", cache))
         for name in ("TRITON_CACHE_DIR", "PYTORCH_KERNEL_CACHE_PATH"):
