@@ -26,31 +26,19 @@ COMPILE_DISABLED_BY = [
 
 HAS_DISTRIBUTED = torch.distributed.is_available()
 
-
-def _accelerator():
-    """Return the accelerator of this machine ("cuda", "xpu", a fork's own) or None."""
-    if not torch.accelerator.is_available():
-        return None
-    device = torch.accelerator.current_accelerator().type
+ACCELERATOR = None  # or "cuda", "xpu", a fork's own
+if torch.accelerator.is_available():
+    ACCELERATOR = torch.accelerator.current_accelerator().type
     # As in PyTorch's own suite: a list of the only devices to test, if there is one.
-    only = os.environ.get("PYTORCH_TESTING_DEVICE_ONLY_FOR") or device
-    return device if device in only.split(",") else None
+    only = os.environ.get("PYTORCH_TESTING_DEVICE_ONLY_FOR", ACCELERATOR)
+    ACCELERATOR = ACCELERATOR if ACCELERATOR in (only or ACCELERATOR).split(",") else None
 
-
-ACCELERATOR = _accelerator()
-
-
-def _triton_drives_accelerator() -> bool:
-    if ACCELERATOR is None:
-        return False  # importing Triton is not free
-    try:
+HAS_TRITON = False  # and an accelerator that it can drive
+if ACCELERATOR:  # importing Triton is not free
+    with contextlib.suppress(ImportError):
         from triton.backends import backends
-    except ImportError:
-        return False
-    return any(backend.driver.is_active() for backend in backends.values())
 
-
-HAS_TRITON = _triton_drives_accelerator()
+        HAS_TRITON = any(backend.driver.is_active() for backend in backends.values())
 
 
 def release(version=torch.__version__):
@@ -61,23 +49,21 @@ def release(version=torch.__version__):
 
 def usable_cores():
     """Return how many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # on Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    of_linux = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if of_linux else os.cpu_count() or 1
 
 
 def usable_memory():
     """Return the bytes of memory that processes may take, as far as the system says."""
     limits = [math.inf]
-    with contextlib.suppress(AttributeError, OSError, ValueError):  # Windows
-        limits.append(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    with contextlib.suppress(OSError):  # Linux
-        available = re.search(r"MemAvailable: +(\d+) kB", Path("/proc/meminfo").read_text())
-        limits += [int(available[1]) * 2**10] if available else []
-    # Of a container: control groups, of version 2 and 1.
-    for name in ("memory.max", "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # "max"
-            limits.append(int(Path("/sys/fs/cgroup", name).read_text()))
+    for path, pattern, unit in (  # on Linux: of the machine, and of a container
+        ("/proc/meminfo", r"MemAvailable: +(\d+) kB", 2**10),
+        ("/sys/fs/cgroup/memory.max", r"(\d+)", 1),
+        ("/sys/fs/cgroup/memory/memory.limit_in_bytes", r"(\d+)", 1),
+    ):
+        with contextlib.suppress(OSError):
+            found = re.search(pattern, Path(path).read_text())
+            limits += [int(found[1]) * unit] if found else []
     return min(limits)
 
 
@@ -85,8 +71,7 @@ def free_accelerator_memory():
     """Return the free bytes of the accelerator, as far as there is one that says."""
     query = getattr(ACCELERATOR and torch.get_device_module(ACCELERATOR), "mem_get_info", None)
     with contextlib.suppress(RuntimeError):  # some of XPU's
-        if query:
-            return query()[0]
+        return query()[0] if query else math.inf
     return math.inf
 
 
@@ -100,7 +85,6 @@ skip_if_compile_disabled = unittest.skipIf(
 requires_distributed = unittest.skipUnless(
     HAS_DISTRIBUTED, "this torch was built without torch.distributed"
 )
-requires_accelerator = unittest.skipUnless(ACCELERATOR, "needs an accelerator")
 requires_triton = unittest.skipUnless(
     HAS_TRITON, "needs Triton and an accelerator that it can drive"
 )

@@ -72,6 +72,9 @@ sys.exit(find_spec("torch") is None)' "$here" 2>/dev/null
 
 if ! has_torch "$python"; then
   venv=$here/.venv
+  case $venv in
+    *[[:space:]]*) fail "'$python' has no torch, and in $venv, a path with a space, torch.compile could not build C++: set PYTHON to a Python that has torch" ;;
+  esac
   # The copy of requirements.txt says that what it lists is installed, whole.
   if ! cmp -s "$here/requirements.txt" "$venv/requirements.txt" || ! has_torch "$venv/bin/python"; then
     echo "run_tests.sh: '$python' has no torch: installing requirements.txt into $venv" >&2

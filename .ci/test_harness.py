@@ -1,0 +1,880 @@
+#!/usr/bin/env python3
+"""Tests of the suite itself, on scripts written by hand: what it must catch, say and clean up.
+
+usage: python .ci/test_harness.py [UNITTEST ARGUMENT ...]
+"""
+
+import contextlib
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+import threading
+import time
+import unittest
+from pathlib import Path
+from unittest import mock
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+import test_fx_graph_runnable as suite
+import torch
+from helpers import ACCELERATOR, release
+from test_fx_graph_runnable import (
+    ARTIFACT,
+    CODE,
+    GRAPHS,
+    ArtifactTestCase,
+    BadArtifact,
+    Gap,
+    Runner,
+    code_lines,
+    difference,
+    judge,
+    known_gaps,
+    trace_log,
+    with_graphs,
+)
+
+requires_posix = unittest.skipUnless(os.name == "posix", "needs POSIX signals and pipes")
+GOOD = "def forward(): pass\n"
+
+
+class HarnessTestCase(ArtifactTestCase):
+    """Keeps scripts in a folder of the test, and logs artifacts as torch does."""
+
+    def setUp(self):
+        super().setUp()
+        self.kept = tempfile.mkdtemp(dir=suite.run_folder())
+        self.addCleanup(shutil.rmtree, self.kept)
+        os.environ["FX_GRAPH_RUNNABLE_KEEP"] = self.kept
+        for name in ("TEST_TOTAL_SHARDS", "TEST_SHARD_INDEX", "TEST_SHARD_STATUS_FILE"):
+            os.environ.pop(name, None)  # those of this run: the toys' runs are whole
+
+    def log(self, script, name=ARTIFACT):
+        """Log a script the way torch logs an artifact."""
+        metadata = {"artifact": {"name": name, "encoding": "string"}}
+        trace_log.debug("", extra={"metadata": metadata, "payload": script})
+
+    def failure(self, *scripts):
+        """Log these artifacts, expect that they fail the test, and return the message."""
+        self.handler.buffer.clear()
+        for script in scripts:
+            self.log(script)
+        with self.assertRaises(self.failureException) as caught:
+            self._exec_and_verify_payload(artifacts=len(scripts))
+        return str(caught.exception)
+
+    def pipe(self, name):
+        """Make a named pipe. Returns its path, and a descriptor of the end that reads."""
+        path = os.path.join(self.kept, name)
+        os.mkfifo(path)
+        reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+        self.addCleanup(os.close, reader)
+        return path, reader
+
+    def altered(self, text, old, new):
+        """Return a text with a regular expression replaced everywhere."""
+        altered = re.sub(old, new, text)
+        self.assertNotEqual(altered, text)
+        return altered
+
+
+class ArtifactsTest(HarnessTestCase):
+    """Artifacts that are bad in a way that shows when they run, and what is said of them."""
+
+    def test_messages(self):
+        no_text = r"import sys; sys.stdout.buffer.write(b'a\xff\xfeb\0' * 2000); sys.exit(1)"
+        for scripts, pattern in (
+            ([GOOD + no_text], r"the last 8000 of 10000 bytes\)\n.*a\\xff\\xfeb"),
+            (["mod = <lambda>()"], r"is no Python \(invalid syntax .*line 1\)\) and exited with"),
+            (["\n"], "is empty and exited with code 0"),
+            (["print('Hello')"], "has no forward"),
+            ([GOOD, GOOD + "raise SystemExit(1)"], "exited with code 1"),
+            # The child imports the torch that is tested here.
+            (
+                [
+                    GOOD
+                    + "import importlib.util; print(importlib.util.find_spec('torch').origin); 1 / 0"
+                ],
+                f"its stdout\n{re.escape(os.path.abspath(torch.__file__))}\n",
+            ),
+        ):
+            with self.subTest(pattern):
+                self.assertRegex(self.failure(*scripts), pattern)
+
+    def test_exit_code(self):
+        message = self.failure(
+            GOOD
+            + "import sys; print('to stdout'); print('to stderr', file=sys.stderr); sys.exit(3)"
+        )
+        self.assertIn("exited with code 3", message)
+        self.assertRegex(message, "(?s)its stdout\nto stdout\n.*its stderr\nto stderr\n")
+        again = shlex.split(message.splitlines()[-1])
+        self.assertEqual(again[-1], os.path.join(self.kept, "ArtifactsTest.test_exit_code.1.py"))
+        again = ["env", *again] if "=" in again[0] else again
+        self.assertEqual(subprocess.run(again, check=False, capture_output=True).returncode, 3)
+
+    @requires_posix
+    def test_signal(self):
+        message = self.failure(GOOD + "import os, signal; os.kill(os.getpid(), signal.SIGTERM)")
+        self.assertIn("was killed by SIGTERM", message)
+
+    @requires_posix
+    def test_time_limit(self):
+        os.environ["FX_GRAPH_RUNNABLE_TIMEOUT"] = "1.5"
+        path, reader = self.pipe("pipe")
+        message = self.failure(
+            f"{GOOD}import os, subprocess, time; writer = os.open({path!r}, os.O_WRONLY)\n"
+            "subprocess.Popen(['sleep', '600'], pass_fds=[writer])\n"
+            "os.write(writer, b'started'); time.sleep(600)"
+        )
+        self.assertIn("did not end within 1.5 s (FX_GRAPH_RUNNABLE_TIMEOUT)", message)
+        self.assertEqual(os.read(reader, 100), b"started")
+        os.set_blocking(reader, True)
+        # At its end: nobody holds the other side any more.
+        self.assertEqual(os.read(reader, 100), b"")
+
+    def test_wrong_time_limit(self):
+        for wrong in ("soon", "0", "-1", "inf", "nan", ""):
+            os.environ["FX_GRAPH_RUNNABLE_TIMEOUT"] = wrong
+            with self.assertRaisesRegex(ValueError, "_TIMEOUT=.*give a number of seconds"):
+                suite.time_limit()
+
+    def test_number_of_artifacts(self):
+        for count in (0, 2):
+            wrong = f"{count} != 1 : the number of artifacts"
+            with self.assertRaisesRegex(self.failureException, wrong):
+                self._exec_and_verify_payload()
+            self.log(GOOD)
+            self.log(GOOD)
+
+    def test_other_records_are_no_artifacts(self):
+        self.log("payload", name="before_post_grad_graph")
+        trace_log.debug("", extra={"metadata": {"chromium_event": {}}, "payload": "{}"})
+        trace_log.debug("not from torch")
+        self.log(GOOD)
+        self._exec_and_verify_payload()
+        (kept,) = os.listdir(self.kept)
+        self.assertEqual(kept, "ArtifactsTest.test_other_records_are_no_artifacts.1.py")
+
+    def test_without_what_windows_lacks(self):
+        lacking = [(os, name) for name in ("killpg", "mkfifo", "sched_getaffinity")]
+        lacking += [(signal, name) for name in ("SIGKILL", "SIGHUP")]
+        os.environ["FX_GRAPH_RUNNABLE_TIMEOUT"] = "2"
+        with contextlib.ExitStack() as stack:
+            for module, name in lacking:
+                if hasattr(module, name):
+                    stack.enter_context(mock.patch.object(module, name))
+                    delattr(module, name)
+            judge(GOOD, None, "good")
+            with self.assertRaisesRegex(BadArtifact, "did not end within 2 s"):
+                judge(GOOD + "import time; time.sleep(600)", None, "hanging")
+            self.assertGreaterEqual(suite.worker_count(), 1)
+
+    def test_bytecode_is_shared_where_torch_has_none(self):
+        missing = mock.Mock(return_value="/no/such/file")
+        os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
+        self.assertNotIn("PYTHONPYCACHEPREFIX", suite.child_environ())
+        with mock.patch("importlib.util.cache_from_source", missing):
+            environ = suite.child_environ()
+        self.assertTrue(environ["PYTHONPYCACHEPREFIX"].startswith(str(suite.run_folder())))
+        self.assertNotIn("PYTHONDONTWRITEBYTECODE", environ)
+
+    def test_nothing_of_a_test_stays(self):
+        from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
+
+        def state():
+            """All that a test changes."""
+            configs = torch._dynamo.config, torch._inductor.config, torch._functorch.config
+            return (
+                [trace_log.level, sys.excepthook, tempfile.tempdir, *trace_log.handlers],
+                [dict(os.environ), dict(kernel_side_table.id_to_kernel)],
+                [os.listdir(suite.run_folder())],
+                [config.get_config_copy() for config in configs],
+            )
+
+        class Interrupted(ArtifactTestCase):
+            def test(self):
+                sys.excepthook = print
+                os.environ["TORCH_LOGS"] = "+dynamo"
+                kernel_side_table.add_kernel(print)
+                raise KeyboardInterrupt
+
+        before = state()
+        case = Interrupted("test")
+        case.setUp()
+        self.assertNotEqual(state(), before)
+        case.tearDown()
+        self.assertEqual(state(), before)
+        with self.assertRaises(KeyboardInterrupt):
+            case.run()
+        self.assertEqual(state(), before)
+
+
+GRAPH = """
+class <lambda>(torch.nn.Module):
+    def forward(self, arg0_1: "Sym(s77)", arg1_1: "f32[s77, 3][3, 1]cpu", arg2_1: "f32[s77, 3][3, 1]cpu"):
+        # File: /home/user/program.py:7 in f, code: return cond(x - y)
+        sub: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.sub.Tensor(arg1_1, arg2_1, alpha = 2.5);  arg1_1 = arg2_1 = None
+        topk = torch.ops.aten.topk.default(sub, 2);  sub = None
+        getitem: "f32[s77, 2][2, 1]cpu" = topk[0];  topk = None
+        true_graph_0 = self.true_graph_0
+        cond = torch.ops.higher_order.cond(True, true_graph_0, (getitem, arg0_1));  true_graph_0 = None
+        getitem_1: "f32[s77 + 1, 2][2, 1]cpu" = cond[0];  cond = None
+        copy_: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.copy_.default(getitem, 0);  getitem = copy_ = None
+        return (getitem_1, arg0_1)
+
+    class true_graph_0(torch.nn.Module):
+        def forward(self, arg0_1: "f32[s77, 2][2, 1]cpu", arg1_1: "Sym(s77)"):
+            mul: "f32[s77, 2][2, 1]cpu" = torch.ops.aten.mul.Tensor(arg0_1, arg1_1);  arg0_1 = arg1_1 = None
+            return (mul,)
+"""
+
+
+class GraphsTest(HarnessTestCase):
+    """Which graphs are the same."""
+
+    def test_graphs_that_differ(self):
+        for what, old, new in (
+            ("dtype", r'mul: "f32', r'mul: "f64'),
+            ("dtype of an input", r'arg2_1: "f32', r'arg2_1: "f16'),
+            ("shape", r"\[s77, 3\]\[3, 1\]", r"[s77, 4][3, 1]"),
+            ("stride", r'(sub: "f32\[s77, 3\])\[3, 1\]', r"\1[1, 3]"),
+            ("device", r'(arg1_1: ".*?)cpu', r"\1cuda:0"),
+            ("argument", r"sub, 2\)", r"sub, 1)"),
+            ("constant", r"alpha = 2\.5", r"alpha = 2.25"),
+            ("operator", r"aten\.sub\.Tensor", r"aten.add.Tensor"),
+            ("overload", r"aten\.mul\.Tensor", r"aten.mul.Scalar"),
+            ("order of arguments", r"Tensor\(arg1_1, arg2_1", r"Tensor(arg2_1, arg1_1"),
+            ("swapped inputs", r'(arg1_1: "\S+ \S+ \S+"), (arg2_1.*)\)', r"\2, \1)"),
+            ("order of outputs", r"\(getitem_1, arg0_1\)", r"(arg0_1, getitem_1)"),
+            ("another output", r"topk\[0\]", r"topk[1]"),
+            ("dropped operator", r" +copy_.*\n", ""),
+            ("added operator", r"( +)return \(mul,", r"\1add = torch.add(mul, 1)\n\1return (mul,"),
+            ("dropped input", r'arg0_1: "Sym\(s77\)", ', ""),
+            ("subgraph", r"mul\.Tensor\(arg0_1, arg1_1\)", r"mul.Tensor(arg1_1, arg0_1)"),
+            ("static size made symbolic", r"\[s77, 2\]", r"[s77, s20]"),
+            ("symbolic size made static", r"\[s77, 2\]", r"[6, 2]"),
+            ("symbolic input made static", r"Sym\(s77\)", r"Sym(6)"),
+        ):
+            other = self.altered(GRAPH, old, new)
+            self.assertNotEqual(difference(GRAPH, other), "", what)
+
+    def test_graphs_that_are_the_same(self):
+        unused = r'\1\2\n\1unused: "i64[s77, 2][2, 1]cpu" = topk[1]'
+        for what, old, new in (
+            ("values", r"\b(arg0_1|sub|mul|topk)\b(?!\.)", r"\1_renamed"),
+            ("symbols", r"s77", r"s0"),
+            ("comments", r"# File.*", r"# No stacktrace found"),
+            ("clean-ups", r";  .*", ""),
+            ("unused output", r"( +)(getitem:.*)", unused),
+            ("spelling of a size", r"\[s77 \+ 1, 2\]", r"[1 + Max(1, s77), 2]"),
+            ("name of a subgraph", r"true_graph_0", r"repeated_subgraph0"),
+            ("name of the class", r"<lambda>", r"GraphModule"),
+        ):
+            self.assertEqual(difference(GRAPH, self.altered(GRAPH, old, new)), "", what)
+
+    def test_difference_in_nothing_but_symbols(self):
+        symbolic = GRAPH.replace("Sym(s77)", "Sym(6)")
+        static = self.altered(GRAPH, "s77", "6").replace("6 + 1", "7")
+        for compiled, rebuilt, note in (
+            (static, symbolic, "with symbols for sizes that were static"),
+            (symbolic, static, "with static sizes for symbols"),
+        ):
+            first = difference(compiled, rebuilt).splitlines()[1]
+            self.assertEqual(first, f"+++ rebuilt, {note}, and no other difference")
+            worse = rebuilt.replace("mul.Tensor", "add.Tensor")
+            self.assertEqual(difference(compiled, worse).splitlines()[1], "+++ rebuilt")
+
+    def test_difference_shows_the_lines_in_their_own_names(self):
+        other = self.altered(GRAPH, r"alpha = 2\.5", "alpha = 2")
+        expected = """
+            --- compiled
+            +++ rebuilt
+            @@ -3,3 +3,3 @@
+             arg2_1: f32[s77, 3][3, 1]cpu
+            -sub: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.sub.Tensor(arg1_1, arg2_1, alpha = 2.5)
+            +sub: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.sub.Tensor(arg1_1, arg2_1, alpha = 2)
+             topk = torch.ops.aten.topk.default(sub, 2)"""
+        self.assertEqual("\n" + difference(GRAPH, other), textwrap.dedent(expected))
+
+    def test_altered_artifact(self):
+        torch.compile(lambda x: x * 2.5)(torch.randn(4, 3, dtype=torch.float64).t())
+        ((artifact, graph, _),) = with_graphs(self.handler.buffer)
+        script = self.altered(artifact.payload, r"\(3, 4\), \(1, 3\)", "(3, 4), (4, 1)")
+        script = self.altered(script, r"arg0_1, 2\.5\)", "arg0_1, 2.25)")
+        with self.assertRaisesRegex(BadArtifact, "is unfaithful") as caught:
+            judge(script, graph, "altered")
+        for line in (
+            "-arg0_1: f64[3, 4][1, 3]cpu",
+            "+arg0_1: f64[3, 4][4, 1]cpu",
+            'mul: "f64[3, 4][1, 3]cpu" = torch.ops.aten.mul.Tensor(arg0_1, 2.5)',
+            'mul: "f64[3, 4][4, 1]cpu" = torch.ops.aten.mul.Tensor(arg0_1, 2.25)',
+        ):
+            self.assertIn(line, str(caught.exception))
+
+
+CODE_OF_A_GPU = """
+# AOT ID: ['0_inference']
+from torch._inductor.select_algorithm import extern_kernels
+
+# kernel path: /tmp/torchinductor_user/ab/cabcd.py
+triton_poi_fused_add_relu_0 = async_compile.triton('triton_poi_fused_add_relu_0', '''
+@triton_heuristics.pointwise(
+    triton_meta={'signature': {'in_ptr0': '*fp32'}, 'configs': [{'num_warps': 4}]},
+    inductor_meta={'kernel_name': 'triton_poi_fused_add_relu_0', 'optimize_mem': True, 'backend_hash': 'B01020984EF46027F076428F681AC854C238F082'},
+)
+@triton.jit
+def triton_poi_fused_add_relu_0(in_ptr0, ks0, BLOCK : tl.constexpr):
+    tmp0 = tl.load(in_ptr0 + (x0 // 2))  # half of it
+    tl.device_assert(tmp0 < 5, 'index # out of bounds')
+''', device_str='cuda')
+
+scale_0 = async_compile.triton('scale', '''
+@triton.jit
+def scale(x_ptr, BLOCK : tl.constexpr):
+    tl.store(x_ptr, tl.load(x_ptr) * 2)
+''', device_str='cuda')
+
+scale_1 = async_compile.triton('scale', '''
+@triton.jit
+def scale(x_ptr, BLOCK : tl.constexpr):
+    tl.store(x_ptr, tl.load(x_ptr) * 3)
+''', device_str='cuda')
+
+cpp_fused_add_2 = async_compile.cpp_pybinding(['const float*'], r'''
+extern "C"  void  kernel(const float* in_ptr0)
+{
+    // Topologically Sorted Source Nodes: [add]
+    auto tmp1 = static_cast<float>(1.0);  // one
+}
+''')
+
+def call(args):
+    relu, primals_2, arg2_1 = args
+    s77 = arg2_1
+    # Topologically Sorted Source Nodes: [add, relu], Original ATen: [aten.add]
+    buf0 = empty_strided_cuda((s77, 3), (3, 1), torch.float32)
+    extern_kernels.relu(relu, primals_2, out=buf0)
+    triton_poi_fused_add_relu_0.run(buf0, s77, stream=raw_stream0)
+    scale_0.run(buf0, 64, stream=raw_stream0)
+    scale_1.run(buf0, 64, stream=raw_stream0)
+    del primals_2
+    buf1 = buf0; del buf0  # reuse
+    return (buf1, )
+"""
+
+
+class CodesTest(HarnessTestCase):
+    """Which generated code is the same."""
+
+    def test_codes_that_differ(self):
+        run = r"    scale_0(\.run\(.*\n)    scale_1(.*\n)"
+        stores = r"\* 2(\)(?s:.*))\* 3\)"  # of the two kernels of one name
+        for what, old, new in (
+            ("constant", r"float>\(1\.0\)", "float>(2.0)"),
+            ("operator", r"extern_kernels\.relu", "extern_kernels.gelu"),
+            ("floor division", r"x0 // 2", "x0 // 4"),
+            ("string", "index # out", "index # far out"),
+            ("warps", "'num_warps': 4", "'num_warps': 8"),
+            ("stride", r"\(3, 1\), torch", r"(4, 1), torch"),
+            ("dtype", r"torch\.float32", "torch.float16"),
+            ("order of arguments", r"\(relu, primals_2, out", "(primals_2, relu, out"),
+            ("order of two calls", run, r"    scale_1\1    scale_0\2"),
+            ("kernel of another name", r"\) \* (2|3)\)", r") * 5\1)"),
+            ("kernels under each other's name", stores, r"* 3\1* 2)"),
+            ("launch option", r"buf0, 64, stream", "buf0, 32, stream"),
+            ("lost line", r"    scale_1.*\n", ""),
+            ("preprocessor", r"extern .*\n", r"\g<0>#pragma omp parallel\n"),
+        ):
+            code = self.altered(CODE_OF_A_GPU, old, new)
+            self.assertNotEqual(difference(CODE_OF_A_GPU, code, code_lines), "", what)
+
+    def test_codes_that_are_the_same(self):
+        for what, old, new in (
+            ("kernel", r"triton_poi_fused_add_relu_0", "triton_poi_fused_0"),
+            ("kernel of C++", "cpp_fused_add_2", "cpp_fused_2"),
+            ("kernel of one's own", r"(['\s])scale_?(\d?)\b", r"\1scale_5\2"),
+            ("argument", r"(?<![_.])\brelu\b(?=, [p(])", "arg0_1"),
+            ("buffers", r"buf", "buf1"),
+            ("symbol", "s77", "s0"),
+            ("comments", r"(# |// )(Topo|AOT|kernel path|reuse|half|one).*", r"\1nothing"),
+            ("hash", "B01020984", "91D1D1166"),
+            ("blank lines", r"\n\n", r"\n"),
+        ):
+            code = self.altered(CODE_OF_A_GPU, old, new)
+            self.assertEqual(difference(CODE_OF_A_GPU, code, code_lines), "", what)
+
+    def test_role_in_code(self):
+        code = self.altered(CODE_OF_A_GPU, "'optimize_mem': True", "'optimize_mem': False")
+        is_seen = difference(CODE_OF_A_GPU, code, code_lines) != ""
+        self.assertEqual(is_seen, release() >= (2, 15))
+
+    def test_artifact_that_generates_other_code(self):
+        torch.compile(lambda x: x.sin())(torch.randn(3))
+        ((artifact, graph, code),) = with_graphs(self.handler.buffer)
+        code.payload = code.payload.replace("std::sin", "std::cos")
+        message = r"generated other code(?s:.*)\n-.*std::cos.*\n\+.*std::sin"
+        with self.assertRaisesRegex(BadArtifact, message):
+            judge(artifact.payload, graph, "other code", code)
+
+    def test_code_that_is_not_logged(self):
+        self.log(GOOD)
+        with self.assertRaisesRegex(unittest.SkipTest, "torch logged no code"):
+            self._exec_and_verify_payload(code=True)
+
+    def test_artifact_that_compiles_nothing(self):
+        self.log(GOOD)
+        self.log(GRAPH, name=GRAPHS[0])
+        with self.assertRaisesRegex(BadArtifact, "compiled 0 graphs, not 1"):
+            self._exec_and_verify_payload()
+
+
+class MarksTest(HarnessTestCase):
+    """Known gaps."""
+
+    def outcome(self, messages, *gaps):
+        """Return how a test ends that has these gaps, and fails with these messages."""
+
+        def test(_):
+            if messages:
+                raise BadArtifact(messages, [])
+
+        try:
+            known_gaps(*gaps)(test)(self)
+        except Exception as failure:
+            return f"{type(failure).__name__}: {failure}"
+
+    def test_known_gap(self):
+        gap = Gap("a reason", "expected", "pytorch/pytorch#1")
+        is_gap = f"SkipTest: {gap}"
+        self.assertEqual(is_gap, "SkipTest: known gap: a reason (pytorch/pytorch#1)")
+        is_closed = f"AssertionError: the {gap} is closed"
+        for message, fields, expected in (
+            ("expected error", {}, is_gap),
+            ("another error", {}, "BadArtifact: another error"),
+            (None, {}, is_closed),
+            (None, {"closed": "2.9"}, "None"),
+            ("expected error", {"closed": "2.9"}, "BadArtifact: expected error"),
+            ("expected error", {"closed": "99.0"}, is_gap),
+            ("expected error", {"opened": "2.9"}, is_gap),
+            ("expected error", {"opened": "99.0"}, "BadArtifact: expected error"),
+            ("expected error", {"artifact": 1}, is_gap),
+            ("expected error", {"artifact": 2}, "BadArtifact: expected error"),
+        ):
+            end = str(self.outcome(message and {1: message}, gap.shown(**fields)))
+            self.assertTrue(end.startswith(expected), f"{message}, {fields}: {end}")
+
+    def test_gaps_of_two_artifacts(self):
+        gaps = Gap("one", "error 1", artifact=1), Gap("two", "error 2", artifact=2)
+        skip = f"SkipTest: {gaps[0]} and {gaps[1]}"
+        self.assertEqual(self.outcome({1: "error 1", 2: "error 2"}, *gaps), skip)
+        for messages in ({1: "error 2", 2: "error 1"}, {1: "error 1", 2: "error 1"}):
+            self.assertEqual(self.outcome(messages, *gaps)[:11], "BadArtifact")
+        closed = "known gap: two (unreported) is closed"
+        self.assertIn(closed, self.outcome({1: "error 1"}, *gaps))
+
+    def test_marks(self):
+        # A mark has an error, and on each release an artifact has but one.
+        cases = [
+            c
+            for c in vars(suite).values()
+            if isinstance(c, type) and issubclass(c, ArtifactTestCase)
+        ]
+        tests = [test for case in cases for test in vars(case).values() if hasattr(test, "gaps")]
+        self.assertGreater(len(tests), 40)
+        for test in tests:
+            for gap, other in itertools.product(test.gaps, test.gaps):
+                self.assertTrue(gap.reason and gap.upstream and gap.error, test)
+                self.assertIsNone(re.search(gap.error, ""), f"{test}: anything shows {gap}")
+                self.assertLess(release(gap.opened), release(gap.closed), test)
+                if gap is not other and gap.artifact == other.artifact:
+                    first = max(release(gap.opened), release(other.opened))
+                    last = min(release(gap.closed), release(other.closed))
+                    self.assertGreaterEqual(first, last, f"{test}: {gap} or {other}")
+
+
+class TracesTest(HarnessTestCase):
+    """Recorded traces."""
+
+    def trace_line(self, metadata, payload=None):
+        """Return a record as torch writes it into a log, as bytes."""
+        if payload is not None:
+            md5 = hashlib.md5(payload.encode(), usedforsecurity=False).hexdigest()
+            metadata = metadata | {"has_payload": md5}
+        text = f"V1123 05:00:00.123000 42 torch/a/b.py:7] {json.dumps(metadata)}\n"
+        lines = [] if payload is None else payload.split("\n")
+        return (text + "".join(f"\t{line}\n" for line in lines)).encode()
+
+    def artifact_log(self, script, frame=0, **ids):
+        """Return a log of an artifact, a line more than its script has."""
+        ids = {"frame_id": frame, "frame_compile_id": 0, "attempt": 0} | ids
+        return self.trace_line({"artifact": {"name": ARTIFACT, "encoding": "string"}} | ids, script)
+
+    def graph_log(self):
+        """Return a log of the graph behind an artifact."""
+        return self.trace_line({"artifact": {"name": GRAPHS[0]}}, GRAPH)
+
+    def write_log(self, *parts, name="rank_0.log"):
+        """Write a log of these records; return its path."""
+        path = Path(self.kept, "trace", name)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"".join(parts))
+        return path
+
+    def judged(self, path):
+        """Return the verdicts on what is recorded there, a line each, and what the test says."""
+        os.environ["FX_GRAPH_RUNNABLE_TRACE"] = str(path)
+        message = ""
+        with contextlib.redirect_stdout(io.StringIO()) as stdout:
+            try:
+                suite.RecordedTraceTest("test_trace").test_trace()
+            except (AssertionError, unittest.SkipTest) as error:
+                message = str(error)
+        progress, _, verdicts = stdout.getvalue().partition("\n\n")
+        for number, line in enumerate(progress.splitlines(), start=1):
+            self.assertRegex(line, rf"^\[{number}/\d+\] \d+\.\d s ")
+        return verdicts.splitlines(), message
+
+    def test_trace_that_is_good(self):
+        other = self.trace_line({"chromium_event": {}}, "{\n}")
+        script = "# torch version: 1.0\n" + GOOD + "x = '\u00e9'"
+        code = self.trace_line({CODE: {}}, "# AOT ID: ['0_forward']\n")
+        again = self.artifact_log(GOOD, 1, attempt=1)
+        replayed = self.trace_line({GRAPHS[1]: {}}, GRAPH)
+        first = self.artifact_log(script) + self.graph_log()
+        log = self.write_log(other, first, other, code, again, replayed)
+        self.write_log(self.artifact_log(GOOD, 2), name="rank_1.log")
+        found, _ = suite.recorded_artifacts(log.parent)
+        expected = ["rank_0.log [0/0] line 4 forward", "rank_0.log [1/0_1] line 33"]
+        self.assertEqual([*map(str, found)], [*expected, "rank_1.log [2/0] line 1"])
+        for recorded, expected in zip(found, (script, GOOD), strict=False):
+            artifact, graph, _ = next(with_graphs(recorded.records()))
+            self.assertEqual((artifact.payload, graph.payload), (expected, GRAPH))
+
+    def test_trace_from_windows(self):
+        good = self.artifact_log(GOOD) + self.artifact_log(GOOD + "1", 1)
+        lines, _ = self.judged(self.write_log(good.replace(b"\n", b"\r\n")))
+        self.assertEqual(lines, ["runs: rank_0.log [0/0] line 1", "runs: rank_0.log [1/0] line 4"])
+
+    def test_trace_that_was_changed(self):
+        artifact = self.artifact_log(GOOD + "'/home/me'")
+        script = "# torch version: 2.6.0\n" + GOOD + "raise AttributeError('/home/me')"
+        changed = (artifact + self.artifact_log(script, 1)).replace(b"/me", b"/you")
+        lines, message = self.judged(self.write_log(changed, self.artifact_log(GOOD, 2)))
+        expected = ["runs (changed after it was written): rank_0.log [0/0] line 1"]
+        expected += ["fails: rank_0.log [1/0] line 4", "runs: rank_0.log [2/0] line 8"]
+        self.assertEqual(lines, expected)
+        first = f"recorded by torch 2.6.0 and run on {torch.__version__}, changed after it"
+        self.assertIn(f"the artifact, {first} was written, exited with code 1", message)
+        self.assertIn("AttributeError: /home/you", message)
+
+    def test_trace_that_is_broken(self):
+        whole = self.artifact_log(GOOD)
+        other = self.trace_line({"chromium_event": {}}, "{}")
+        log = self.write_log(
+            whole[:70] + b"\n",  # cut off, and the program goes on
+            self.artifact_log(GOOD + "f(x)", 1).replace(b"(x)", b"("),
+            whole.replace(b'"artifact"', b'"\xff"'),
+            b"a line of something else\n",
+            other.replace(b"chromium", b"\xff"),
+            other.replace(b"}", b""),
+            whole,
+            whole[:-9],
+        )
+        for number in range(3):
+            self.write_log(b"these are\nno traces\n", name=f"{number}.txt")
+        lines, _ = self.judged(log.parent)
+        for line, (how, number) in zip(
+            [line for line in lines if line.startswith("broken (")],
+            [("cut off", 1), ("cut short", 2), ("cut off", 5), ("cut short", 16)],
+            strict=True,
+        ):
+            self.assertRegex(line, rf"^broken \(is {how}.*\): rank_0.log line {number}$")
+        self.assertEqual(lines[3], "runs: rank_0.log [0/0] line 13")
+        notes = ["broken records of other kinds: 3, the first is rank_0.log line 8"]
+        self.assertEqual(lines[5:], [*notes, "no traces: 3, the first is 0.txt"])
+
+    def test_trace_with_a_broken_graph(self):
+        log = self.write_log(self.artifact_log(GOOD), self.graph_log()[:-9])
+        expected = ["runs: rank_0.log [0/0] line 1", "broken (is cut short): rank_0.log line 4"]
+        self.assertEqual(self.judged(log)[0], expected)
+
+    def test_trace_of_many_ranks(self):
+        for rank in range(3):
+            environ = f"os.environ['TORCHELASTIC_ERROR_FILE'] = '/tmp/{rank}/error'\n"
+            script = f"{GOOD}import os\n{environ}"
+            self.write_log(self.artifact_log(script), self.graph_log(), name=f"rank_{rank}.log")
+        folder = self.write_log(name="empty.log").parent
+        ((recorded,), _) = suite.recorded_artifacts(folder)
+        self.assertEqual(str(recorded), "rank_0.log [0/0] line 1 and 2 more places")
+        lines, message = self.judged(folder)
+        places = [f"rank_{rank}.log [0/0] line 1" for rank in range(3)]
+        self.assertEqual(lines, [f"unfaithful: {place}" for place in places])
+        self.assertTrue(message.endswith("\n".join(places)), message)
+
+    def test_trace_that_is_a_debug_folder(self):
+        root = "torch._dynamo.config.debug_dir_root = 'elsewhere'\n"
+        copy = Path(self.kept, "run_1", "model_0", "fx_graph_runnable.py")
+        copy.parent.mkdir(parents=True)
+        copy.write_text(root + GOOD)
+        copy.with_name("output_code.py").write_text("")
+        for path in (Path(self.kept), copy.parent, copy):
+            place = copy.relative_to(path if path.is_dir() else copy.parent)
+            self.assertEqual(self.judged(path)[0], [f"runs: {place} [-]"])
+
+    def test_trace_that_tlparse_read(self):
+        folder = Path(self.kept, "-_1_0_2")
+        folder.mkdir()
+        for name, text in (
+            ("fx_graph_runnable_9.txt", GOOD),
+            ("fx_graph_runnable_10.txt", GOOD + "1"),
+            ("before_post_grad_graph_12.txt", GRAPH),
+            ("inductor_output_code_ab12cd_13.html", "AOT ID: ['0_backward']"),
+            ("dynamo_output_graph_1.txt", "other"),
+        ):
+            (folder / name).write_text(text)
+        for path, beside in ((folder.parent, "-_1_0_2/"), (folder, "")):
+            expected = [f"runs: {beside}fx_graph_runnable_9.txt [1/0_2]"]
+            expected += [f"unfaithful: {beside}fx_graph_runnable_10.txt [1/0_2] backward"]
+            self.assertEqual(self.judged(path)[0], expected)
+        lines, message = self.judged(folder / "fx_graph_runnable_9.txt")
+        self.assertEqual(lines, ["runs: fx_graph_runnable_9.txt [1/0_2]"])
+        self.assertIn("nothing to compare with", message)
+        Path(self.kept, "raw.log").write_bytes(self.artifact_log(GOOD))
+        self.assertEqual(self.judged(self.kept)[0], ["runs: raw.log [0/0] line 1"])
+
+    def test_verdicts_in_the_order_of_the_logs(self):
+        scripts = GOOD + "import time; time.sleep(2)", GOOD + "raise SystemExit(1)", GOOD
+        log = self.write_log(*(self.artifact_log(s, n) for n, s in enumerate(scripts)))
+        expected = ["runs: rank_0.log [0/0] line 1", "fails: rank_0.log [1/0] line 4"]
+        expected.append("runs: rank_0.log [2/0] line 7")
+        self.assertEqual(self.judged(log)[0], expected)
+
+    def test_file_of_any_name(self):
+        for name in ("one.txt", "repro.py", "2.py"):
+            path = Path(self.kept, name)
+            path.write_text(GOOD)
+            self.assertEqual(self.judged(path)[0], [f"runs: {name} [-]"])
+            path.unlink()
+
+    def test_trace_that_is_not_there(self):
+        log = self.write_log(self.trace_line({"chromium_event": {}}, "{}"))
+        empty = os.path.join(self.kept, "empty")
+        os.mkdir(empty)
+        for path, message in (
+            ("/no/such/trace", "there is no such log or folder"),
+            (empty, "there is no artifact in it"),
+            (log, "there is no artifact in it"),
+            ("", "set FX_GRAPH_RUNNABLE_TRACE"),
+        ):
+            self.assertIn(message, self.judged(path)[1])
+
+    def test_trace_with_an_empty_artifact(self):
+        lines, message = self.judged(self.write_log(self.artifact_log("")))
+        self.assertEqual(lines, ["fails: rank_0.log [0/0] line 1"])
+        self.assertTrue(message.startswith("the artifact is empty"), message)
+
+    def test_trace_from_another_device(self):
+        for device, name in (
+            ("device(type='abacus', index=0)", "abacus:0"),
+            (f"device(type='{ACCELERATOR or 'cuda'}', index=99)", ":99"),
+            ("x = 'cuda:99'", "cuda:99"),
+        ):
+            log = self.write_log(self.artifact_log(f"{GOOD}# {device}"))
+            lines, _ = self.judged(log)
+            self.assertRegex(
+                lines[0], rf"^not here \(needs \S*{name}\): rank_0.log \[0/0\] line 1$"
+            )
+
+    def test_trace_of_a_program(self):
+        program = "import torch; torch.compile(lambda x: x.sin() * 2)(torch.randn(3))"
+        trace = Path(self.kept, "trace")
+        os.environ.update(
+            suite.NO_GRAPH_CACHES, PYTHONPATH=suite.child_python_path(), TORCH_TRACE=str(trace)
+        )
+        os.environ["TORCHINDUCTOR_VEC_ISA_OK"] = "0"  # saves a probe of the CPU
+        subprocess.run([sys.executable, "-c", program], check=True)
+        before = [path.stat().st_size for path in trace.iterdir()]
+        ((line,), _) = self.judged(trace)
+        self.assertRegex(line, r"^faithful: \S+ \[0/0\] line \d+ inference$")
+        self.assertEqual([path.stat().st_size for path in trace.iterdir()], before)
+
+
+class EngineTest(HarnessTestCase):
+    """How tests are spread over processes."""
+
+    class Toys(ArtifactTestCase):
+        """A test for each way in which one can end, without torch.compile."""
+
+        def setUp(self):
+            pass
+
+        tearDown = setUp
+
+        def test_1_passes(self):
+            print("unseen")
+
+        def test_2_fails(self):
+            print("seen")
+            self.assertEqual(1, 2)
+
+        def test_3_has_an_error(self):
+            raise KeyError("key")
+
+        def test_4_skips(self):
+            self.skipTest("known gap: a toy")
+
+        @unittest.expectedFailure
+        def test_5_fails_as_expected(self):
+            self.fail()
+
+        @unittest.expectedFailure
+        def test_6_passes_unexpectedly(self):
+            pass
+
+        def test_7_fails_twice(self):
+            self.addCleanup(self.fail, "in a cleanup")
+            self.fail("in the test")
+
+    class DeadlyToys(Toys):
+        """These are for a process of their own, with a named pipe in PIPE."""
+
+        SCRIPT = "import os, signal, time\ndef forward(): pass\n"
+        SCRIPT += "pipe = os.open(os.environ['PIPE'], os.O_WRONLY)\n"
+
+        def test_0_process_is_killed(self):
+            kill = "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)"
+            judge(self.SCRIPT + kill, None, "kills")
+
+        def test_8_artifact_hangs(self):
+            hang = "os.write(pipe, b'started'); time.sleep(600)"
+            judge(self.SCRIPT + hang, None, "hangs")
+
+    def test_results_are_those_of_unittest(self):
+        os.environ["FX_GRAPH_RUNNABLE_JOBS"] = "1"
+        names = unittest.defaultTestLoader.getTestCaseNames(self.Toys)
+
+        def printed(suite_class, **options):
+            stderr = io.StringIO()
+            with contextlib.redirect_stdout(io.StringIO()) as stdout:
+                Runner(stderr, verbosity=2, **options).run(suite_class(map(self.Toys, names)))
+            text = re.sub(r"(?m)^\[\d/7\] \d\.\d s ", "", stderr.getvalue())
+            return re.sub(r"in \d\.\d+s|0x[0-9a-f]+", "", text) + stdout.getvalue()
+
+        for options in ({}, {"failfast": True}, {"buffer": True}, {"tb_locals": True}):
+            theirs = printed(unittest.TestSuite, **options)
+            self.assertIn("\nFAIL: test_2_fails", theirs)
+            self.assertEqual(printed(suite.ParallelSuite, **options), theirs)
+        self.assertIn("\n1 of the skipped are known gaps\n", theirs)
+        self.assertEqual(theirs.splitlines()[-1], "2 passed, 4 failed, 1 skipped")
+
+    def interrupted(self, number, jobs, toys, ended):
+        """Run these of DeadlyToys, with a signal to all once so many have ended and one hangs.
+        Returns what was printed.
+        """
+        folder = tempfile.mkdtemp(dir=self.kept)
+        pipe, reader = self.pipe(f"pipe_{jobs}")
+        environ = {"TMPDIR": folder, "PIPE": pipe, "PYTHONPATH": suite.child_python_path()}
+        process = subprocess.Popen(
+            [sys.executable, __file__, "-v", f"EngineTest.DeadlyToys{toys}"],
+            env=os.environ | environ | {"FX_GRAPH_RUNNABLE_JOBS": str(jobs)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            text=True,
+        )
+        timer = threading.Timer(suite.time_limit(), suite.end_process, [process.pid])
+        timer.start()
+        with process, contextlib.suppress(ProcessLookupError):
+            text = ""
+            while f"[{ended}/" not in text and ended and process.poll() is None:
+                text += process.stdout.readline()
+            os.set_blocking(reader, True)
+            while not os.read(reader, 100) and process.poll() is None:
+                time.sleep(0.05)
+            os.killpg(process.pid, number)
+            text += process.stdout.read()
+        timer.cancel()
+        self.assertNotEqual(process.returncode, 0, text)
+        self.assertRegex(text, "(?s)ERROR: interrupted\n.* tests did not end\n")
+        self.assertEqual(os.listdir(folder), [], text)
+        os.set_blocking(reader, False)
+        self.assertEqual(os.read(reader, 1), b"")  # nobody holds the other side any more
+        return text
+
+    @requires_posix
+    def test_interrupted_processes(self):
+        text = self.interrupted(signal.SIGINT, jobs=2, toys="", ended=8)
+        self.assertEqual(text.splitlines()[-1], "2 passed, 5 failed, 1 skipped")
+        self.assertEqual(text.count("Traceback"), 3)
+        killed = r"ERROR: test_0_.*\n-+\nthe process that ran this test was killed by SIGKILL"
+        self.assertRegex(text, killed)
+        self.assertRegex(text, r": 1 != 2\n---- printed by the test itself\nseen\n")
+        self.assertNotIn("unseen", text)
+
+    @requires_posix
+    def test_interrupted_alone(self):
+        toy = ".test_8_artifact_hangs"
+        text = self.interrupted(signal.SIGTERM, jobs=1, toys=toy, ended=0)
+        self.assertEqual(text.splitlines()[-1], "0 passed, 0 failed, 0 skipped")
+        self.assertNotIn("Traceback", text)
+
+    def test_shares(self):
+        names = unittest.defaultTestLoader.getTestCaseNames(self.Toys)
+        os.environ.update(FX_GRAPH_RUNNABLE_JOBS="1", TEST_TOTAL_SHARDS="3")
+        os.environ["TEST_SHARD_STATUS_FILE"] = os.path.join(self.kept, "status")
+        shares = []
+        for index in range(3):
+            os.environ["TEST_SHARD_INDEX"] = str(index)
+            result = unittest.TestResult()
+            result.startTest = lambda test: shares.append(test._testMethodName)
+            suite.ParallelSuite(map(self.Toys, names)).run(result)
+        self.assertTrue(os.path.exists(os.environ["TEST_SHARD_STATUS_FILE"]))
+        self.assertEqual(sorted(shares), names)
+        self.assertNotEqual(shares, names)
+        for wrong in ("3", "-1", "one", ""):
+            os.environ["TEST_SHARD_INDEX"] = wrong
+            with self.assertRaisesRegex(ValueError, "TEST_SHARD_INDEX=.*give an index"):
+                suite.this_share()
+
+    def test_number_of_processes(self):
+        os.environ.pop("FX_GRAPH_RUNNABLE_JOBS", None)
+        for cores, gib, gib_of_accelerator, count in (
+            (16, 64, math.inf, 16),
+            (16, 8, math.inf, 8),
+            (16, 0.5, math.inf, 1),
+            (16, 64, 8, 5),
+        ):
+            machine = {
+                "usable_cores": mock.Mock(return_value=cores),
+                "usable_memory": mock.Mock(return_value=gib * 2**30),
+                "free_accelerator_memory": mock.Mock(return_value=gib_of_accelerator * 2**30),
+            }
+            with mock.patch.multiple(suite, **machine):
+                self.assertEqual(suite.worker_count(), count)
+        os.environ["FX_GRAPH_RUNNABLE_JOBS"] = "3"
+        self.assertEqual(suite.worker_count(), 3)
+        for wrong in ("0", "-1", "two", ""):
+            os.environ["FX_GRAPH_RUNNABLE_JOBS"] = wrong
+            with self.assertRaisesRegex(ValueError, "JOBS=.*give a number"):
+                suite.worker_count()
+
+    def test_release(self):
+        versions = ("2.13.0a0+git123abc", "2.13.0+cpu", "2.13", "2.13.0.dev20261101")
+        self.assertEqual({release(version) for version in versions}, {(2, 13, 0)})
+        self.assertLess(release("2.9.1"), release("2.10"))
+
+
+if __name__ == "__main__":
+    suite.run_tests()
