@@ -42,9 +42,18 @@ if ACCELERATOR:  # importing Triton is not free
 
 
 def release(version=torch.__version__):
-    """Return a version as (major, minor, micro): "2.13.0a0+git1234" is 2.13.0."""
-    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", version)
-    return tuple(int(number) for number in match.groups("0"))
+    """Return a version as (major, minor, micro): "2.13.0a0+git1234" is 2.13.0. Raises ValueError."""
+    if match := re.match(r"(\d{1,2})\.(\d+)(?:\.(\d+))?", version):
+        return tuple(int(number) for number in match.groups("0"))
+    advice = "build it with PYTORCH_BUILD_VERSION set to the release that it is based on, as in"
+    raise ValueError(
+        f"torch has the version {version!r}, which is no release: {advice} 2.13.0+ours"
+    )
+
+
+def is_published(version=torch.__version__):
+    """Return whether a version is a release as it was published, not a build of one's own."""
+    return bool(re.fullmatch(r"[\d.]+(\+(cpu|cu\d+|rocm[\d.]+|xpu))?", version))
 
 
 def usable_cores():

@@ -37,8 +37,10 @@ from test_fx_graph_runnable import (
     BadArtifact,
     Gap,
     Runner,
+    Verdict,
     code_lines,
     difference,
+    graph_difference,
     judge,
     known_gaps,
     trace_log,
@@ -47,6 +49,24 @@ from test_fx_graph_runnable import (
 
 requires_posix = unittest.skipUnless(os.name == "posix", "needs POSIX signals and pipes")
 GOOD = "def forward(): pass\n"
+GRAPH = """
+class <lambda>(torch.nn.Module):
+    def forward(self, arg0_1: "Sym(s77)", arg1_1: "f32[s77, 3][3, 1]cpu", arg2_1: "f32[s77, 3][3, 1]cpu"):
+        # File: /home/user/program.py:7 in f, code: return cond(x - y)
+        sub: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.sub.Tensor(arg1_1, arg2_1, alpha = 2.5);  arg1_1 = arg2_1 = None
+        topk = torch.ops.aten.topk.default(sub, 2);  sub = None
+        getitem: "f32[s77, 2][2, 1]cpu" = topk[0];  topk = None
+        true_graph_0 = self.true_graph_0
+        cond = torch.ops.higher_order.cond(True, true_graph_0, (getitem, arg0_1));  true_graph_0 = None
+        getitem_1: "f32[s77 + 1, 2][2, 1]cpu" = cond[0];  cond = None
+        copy_: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.copy_.default(getitem, 0);  getitem = copy_ = None
+        return (getitem_1, arg0_1)
+
+    class true_graph_0(torch.nn.Module):
+        def forward(self, arg0_1: "f32[s77, 2][2, 1]cpu", arg1_1: "Sym(s77)"):
+            mul: "f32[s77, 2][2, 1]cpu" = torch.ops.aten.mul.Tensor(arg0_1, arg1_1);  arg0_1 = arg1_1 = None
+            return (mul,)
+"""
 
 
 class HarnessTestCase(ArtifactTestCase):
@@ -66,10 +86,13 @@ class HarnessTestCase(ArtifactTestCase):
         trace_log.debug("", extra={"metadata": metadata, "payload": script})
 
     def failure(self, *scripts):
-        """Log these artifacts, expect that they fail the test, and return the message."""
+        """Log these artifacts, each with a graph, expect that they fail the test, and return the
+        message.
+        """
         self.handler.buffer.clear()
         for script in scripts:
             self.log(script)
+            self.log(GRAPH, name=GRAPHS[0])
         with self.assertRaises(self.failureException) as caught:
             self._exec_and_verify_payload(artifacts=len(scripts))
         return str(caught.exception)
@@ -96,7 +119,10 @@ class ArtifactsTest(HarnessTestCase):
         no_text = r"import sys; sys.stdout.buffer.write(b'a\xff\xfeb\0' * 2000); sys.exit(1)"
         for scripts, pattern in (
             ([GOOD + no_text], r"the last 8000 of 10000 bytes\)\n.*a\\xff\\xfeb"),
-            (["mod = <lambda>()"], r"is no Python \(invalid syntax .*line 1\)\) and exited with"),
+            (
+                ["mod = <lambda>()"],
+                r"is no Python \(invalid syntax: mod = <lambda>\(\)\) and exited with",
+            ),
             (["\n"], "is empty and exited with code 0"),
             (["print('Hello')"], "has no forward"),
             ([GOOD, GOOD + "raise SystemExit(1)"], "exited with code 1"),
@@ -163,9 +189,38 @@ class ArtifactsTest(HarnessTestCase):
         trace_log.debug("", extra={"metadata": {"chromium_event": {}}, "payload": "{}"})
         trace_log.debug("not from torch")
         self.log(GOOD)
-        self._exec_and_verify_payload()
-        (kept,) = os.listdir(self.kept)
-        self.assertEqual(kept, "ArtifactsTest.test_other_records_are_no_artifacts.1.py")
+        ((artifact, logged),) = with_graphs(self.handler.buffer)
+        self.assertEqual((artifact.payload, logged), (GOOD, {}))
+
+    def test_nothing_to_compare_with(self):
+        self.log(GOOD)
+        for code, missing in (
+            (False, "no before_post_grad_graph behind"),
+            (True, "no before_post_grad_graph and no inductor_output_code behind"),
+        ):
+            with self.assertRaisesRegex(BadArtifact, f"torch logged {missing} the artifact"):
+                self._exec_and_verify_payload(code=code)
+
+    def test_graph_of_another_compile(self):
+        for frame, name in ((0, ARTIFACT), (5, GRAPHS[0]), (0, GRAPHS[1])):
+            metadata = {"artifact": {"name": name}, "frame_id": frame, "frame_compile_id": 0}
+            trace_log.debug("", extra={"metadata": metadata, "payload": GRAPH})
+        ((_, logged),) = with_graphs(self.handler.buffer)
+        self.assertEqual(list(logged), [GRAPHS[1]])
+
+    def test_error_in_ones_own_words(self):
+        frames = '  File "a.py", line 1, in f\n    assert x\n           ^\n'
+        first = f"Traceback (most recent call last):\n{frames}"
+        for stderr, error in (
+            (f"{first}IndexError: out of bounds\n\nnote\n))\n", "IndexError: out of bounds"),
+            (f"{first}ValueError: 1\n\nAbove came:\n\n{first}KeyError: 2\nset X\n", "KeyError: 2"),
+            (f"[rank1]: {first}TypeError: 3\n".replace("\n  ", "\n[rank1]:   "), "TypeError: 3"),
+            (f"{first}AssertionError\n", "AssertionError from assert x"),
+            (f"{first}E: 1\n  target: 2\n  args: 3\nlast\n", "E: 1\n  target: 2\n  args: 3"),
+            ("a warning\nkilled\n", "killed"),
+            ("", ""),
+        ):
+            self.assertEqual(suite.error_in(stderr), error)
 
     def test_without_what_windows_lacks(self):
         lacking = [(os, name) for name in ("killpg", "mkfifo", "sched_getaffinity")]
@@ -176,9 +231,9 @@ class ArtifactsTest(HarnessTestCase):
                 if hasattr(module, name):
                     stack.enter_context(mock.patch.object(module, name))
                     delattr(module, name)
-            judge(GOOD, None, "good")
-            with self.assertRaisesRegex(BadArtifact, "did not end within 2 s"):
-                judge(GOOD + "import time; time.sleep(600)", None, "hanging")
+            self.assertEqual(judge(GOOD, {}, "good").kind, "runs")
+            hanging = judge(GOOD + "import time; time.sleep(600)", {}, "hanging")
+            self.assertEqual(hanging.problem, "did not end within 2 s (FX_GRAPH_RUNNABLE_TIMEOUT)")
             self.assertGreaterEqual(suite.worker_count(), 1)
 
     def test_bytecode_is_shared_where_torch_has_none(self):
@@ -221,28 +276,118 @@ class ArtifactsTest(HarnessTestCase):
         self.assertEqual(state(), before)
 
 
-GRAPH = """
-class <lambda>(torch.nn.Module):
-    def forward(self, arg0_1: "Sym(s77)", arg1_1: "f32[s77, 3][3, 1]cpu", arg2_1: "f32[s77, 3][3, 1]cpu"):
-        # File: /home/user/program.py:7 in f, code: return cond(x - y)
-        sub: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.sub.Tensor(arg1_1, arg2_1, alpha = 2.5);  arg1_1 = arg2_1 = None
-        topk = torch.ops.aten.topk.default(sub, 2);  sub = None
-        getitem: "f32[s77, 2][2, 1]cpu" = topk[0];  topk = None
-        true_graph_0 = self.true_graph_0
-        cond = torch.ops.higher_order.cond(True, true_graph_0, (getitem, arg0_1));  true_graph_0 = None
-        getitem_1: "f32[s77 + 1, 2][2, 1]cpu" = cond[0];  cond = None
-        copy_: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.copy_.default(getitem, 0);  getitem = copy_ = None
-        return (getitem_1, arg0_1)
-
-    class true_graph_0(torch.nn.Module):
-        def forward(self, arg0_1: "f32[s77, 2][2, 1]cpu", arg1_1: "Sym(s77)"):
-            mul: "f32[s77, 2][2, 1]cpu" = torch.ops.aten.mul.Tensor(arg0_1, arg1_1);  arg0_1 = arg1_1 = None
-            return (mul,)
-"""
+def graph_of(kinds, *statements, classes=""):
+    """Return a graph that takes a, b, ... of these types, and has these statements."""
+    names = [f'{name}: "{kind}"' for name, kind in zip("abcdefg", kinds, strict=False)]
+    body = "".join(f"        {statement}\n" for statement in statements or ["return (a,)"])
+    return f"class g(Module):\n    def forward(self, {', '.join(names)}):\n{body}{classes}"
 
 
 class GraphsTest(HarnessTestCase):
     """Which graphs are the same."""
+
+    def test_sizes_that_differ(self):
+        for old, new in (
+            (["f32[s77, s77][s77, 1]cpu"], ["f32[s77, s20][s20, 1]cpu"]),
+            (["f32[s0][1]cpu", "f32[s0][1]cpu"], ["f32[s0][1]cpu", "f32[s1][1]cpu"]),
+            (["f32[s0, s1, s2][s1*s2, s2, 1]cpu"], ["f32[s0, s1, s2][s2, s0*s2, 1]cpu"]),
+            (["f32[2*s0][1]cpu"], ["f32[s0][1]cpu"]),
+            (["f32[u0][1]cpu"], ["f32[s0][1]cpu"]),
+            (["f32[u0][1]cpu", "f32[2*u0][1]cpu"], ["f32[u0][1]cpu", "f32[s0][1]cpu"]),
+            (["Sym(2.5)"], ["Sym(3.5)"]),
+            (["Sym(-1)"], ["Sym(-7)"]),
+            (["Sym(2)"], ["Sym(2.0)"]),
+            (["Sym(s0)", "Sym(s0//2)"], ["Sym(s0)", "Sym(s0//4)"]),
+            (["Sym(s0)", "Sym(f(s0, 1))"], ["Sym(s0)", "Sym(f(s0, 2))"]),
+            (["Sym(s0)", "Sym(s1)", "Sym(s0)"], ["Sym(s0)", "Sym(s1)", "Sym(s1)"]),
+        ):
+            diff = graph_difference(graph_of(old), graph_of(new))
+            self.assertIn("\n", diff, f"{old} and {new}")
+            self.assertNotIn("no other difference", diff)
+
+    def test_sizes_that_are_the_same(self):
+        for old, new in (
+            (["f32[s0, s1][s1, 1]cpu"], ["f32[s5, s3][s3, 1]cpu"]),
+            (["Sym(s0)", "Sym(s1)", "Sym(s0*s1)"], ["Sym(s1)", "Sym(s0)", "Sym(s0*s1)"]),
+            (["Sym(s0)", "Sym(2*(s0//2))"], ["Sym(s3)", "Sym(s3)"]),
+            (["f32[s0, 4][Max(1, 4), 1]cuda:0"], ["f32[s0, 4][4, 1]cuda:0"]),
+            (["f32[s0 + 1][1]cpu", "Sym(s0)"], ["f32[s9 + 1][1]cpu", "Sym(s9)"]),
+            (["f32[s0*s1][1]cpu"], ["f32[s2*s9][1]cpu"]),
+            (["f32[][]cpu"], ["f32[][]cpu"]),
+        ):
+            diff = graph_difference(graph_of(old), graph_of(new))
+            self.assertEqual(diff, "", f"{old} and {new}")
+
+    def test_static_sizes_opposite_symbols(self):
+        old = ["f32[s0, 5][5, 1]cpu", "f32[s0 + 1][1]cpu"]
+        for new, note in (
+            (["f32[6, 5][5, 1]cpu", "f32[7][1]cpu"], "static sizes for symbols"),
+            (["f32[s1, s2][s2, 1]cpu", "f32[s1 + 1][1]cpu"], "symbols for sizes that were static"),
+            (["f32[6, 5][5, 1]cpu", "f32[999][1]cpu"], ""),
+            (["f32[6, s2][s2, 1]cpu", "f32[7][1]cpu"], ""),
+        ):
+            first = graph_difference(graph_of(old), graph_of(new)).splitlines()[1]
+            note = note and f", with {note}, and no other difference"
+            self.assertEqual(first, f"+++ rebuilt{note}")
+
+    def test_order_of_statements(self):
+        sin, cos, exp = (
+            f"x{n} = torch.ops.aten.{name}.default(a)"
+            for n, name in enumerate(("sin", "cos", "exp"))
+        )
+        rand, rand_int = (
+            "r0 = torch.ops.aten.rand.default([2])",
+            "r1 = torch.ops.aten.randn.default([2])",
+        )
+        last = "return (x0, x1, x2, r0, r1)"
+        one, two = (f"a{n} = torch.ops.aten.add_.Tensor(a, {n})" for n in (1, 2))
+        print_it = [f"torch.ops.aten._print.default('{text}')" for text in "ab"]
+        reduce = [
+            f"y{n} = torch.ops._c10d_functional.all_reduce.default(a, 'sum', '{n}')" for n in (1, 2)
+        ]
+        mine = [f"y{n} = torch.ops.mine.op{n}.default(a)" for n in (1, 2)]
+        for statements, is_same in (
+            ([sin, cos, exp], True),
+            ([sin, rand], True),
+            ([rand, rand_int], False),
+            ([sin, one], False),
+            ([one, two], False),
+            (print_it, False),
+            (reduce, False),
+            (mine, False),
+        ):
+            graphs = [
+                graph_of(["f32[2][1]cpu"], *order, last) for order in (statements, statements[::-1])
+            ]
+            self.assertEqual(not graph_difference(*graphs), is_same, statements)
+
+    def test_classes_within_classes(self):
+        inner = "    class m(Module):\n        class n(Module):\n            def forward(self, a):\n                return a.sin()\n"
+        for call in ("self.m.n", 'getattr(self, "m").n', "self.m", "1"):
+            graph = graph_of(["f32[2][1]cpu"], f"x = torch.f({call})", "return x", classes=inner)
+            other = self.altered(graph, "sin", "cos")
+            self.assertEqual(graph_difference(graph, graph), "")
+            self.assertIn("cos", graph_difference(graph, other), call)
+            without = graph.removesuffix(inner)
+            self.assertNotEqual(graph_difference(graph, without), "", call)
+        same = self.altered(
+            graph_of([], "x = self.m", "return x"), r"self\.m", 'getattr(self, "m")'
+        )
+        self.assertEqual(graph_difference(graph_of([], "x = self.m", "return x"), same), "")
+
+    def test_graphs_of_another_form(self):
+        for text in (
+            "",
+            "# nothing",
+            "x = 1",
+            "class g: pass",
+            "class g(Module):\n    def forward(self, a: int):\n        return a",
+            "class g(Module):\n    def forward(self, a: 'f32[x[0], 2][2, 1]cpu'):\n        return a",
+            "class g(Module):\n    def forward(self, a: 'a b[[', b: 5):\n        x: 1 = a\n        return x",
+            "class g(Module):\n    def forward(self): return <lambda>()",
+        ):
+            self.assertEqual(graph_difference(text, text), "", text)
+            self.assertIn("f32[s77, 3]", graph_difference(text, GRAPH), text)
 
     def test_graphs_that_differ(self):
         for what, old, new in (
@@ -268,7 +413,7 @@ class GraphsTest(HarnessTestCase):
             ("symbolic input made static", r"Sym\(s77\)", r"Sym(6)"),
         ):
             other = self.altered(GRAPH, old, new)
-            self.assertNotEqual(difference(GRAPH, other), "", what)
+            self.assertNotEqual(graph_difference(GRAPH, other), "", what)
 
     def test_graphs_that_are_the_same(self):
         unused = r'\1\2\n\1unused: "i64[s77, 2][2, 1]cpu" = topk[1]'
@@ -282,7 +427,7 @@ class GraphsTest(HarnessTestCase):
             ("name of a subgraph", r"true_graph_0", r"repeated_subgraph0"),
             ("name of the class", r"<lambda>", r"GraphModule"),
         ):
-            self.assertEqual(difference(GRAPH, self.altered(GRAPH, old, new)), "", what)
+            self.assertEqual(graph_difference(GRAPH, self.altered(GRAPH, old, new)), "", what)
 
     def test_difference_in_nothing_but_symbols(self):
         symbolic = GRAPH.replace("Sym(s77)", "Sym(6)")
@@ -291,37 +436,37 @@ class GraphsTest(HarnessTestCase):
             (static, symbolic, "with symbols for sizes that were static"),
             (symbolic, static, "with static sizes for symbols"),
         ):
-            first = difference(compiled, rebuilt).splitlines()[1]
+            first = graph_difference(compiled, rebuilt).splitlines()[1]
             self.assertEqual(first, f"+++ rebuilt, {note}, and no other difference")
             worse = rebuilt.replace("mul.Tensor", "add.Tensor")
-            self.assertEqual(difference(compiled, worse).splitlines()[1], "+++ rebuilt")
+            self.assertEqual(graph_difference(compiled, worse).splitlines()[1], "+++ rebuilt")
 
-    def test_difference_shows_the_lines_in_their_own_names(self):
+    def test_difference_shows_what_differs(self):
         other = self.altered(GRAPH, r"alpha = 2\.5", "alpha = 2")
         expected = """
             --- compiled
             +++ rebuilt
-            @@ -3,3 +3,3 @@
-             arg2_1: f32[s77, 3][3, 1]cpu
-            -sub: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.sub.Tensor(arg1_1, arg2_1, alpha = 2.5)
-            +sub: "f32[s77, 3][3, 1]cpu" = torch.ops.aten.sub.Tensor(arg1_1, arg2_1, alpha = 2)
-             topk = torch.ops.aten.topk.default(sub, 2)"""
-        self.assertEqual("\n" + difference(GRAPH, other), textwrap.dedent(expected))
+            @@ -4,3 +4,3 @@
+             value_0 = self.attribute_0
+            -sub_0: f32[s77, 3][3, 1]cpu = torch.ops.aten.sub.Tensor(input_1, input_2, alpha=2.5)
+            +sub_0: f32[s77, 3][3, 1]cpu = torch.ops.aten.sub.Tensor(input_1, input_2, alpha=2)
+             topk_0 = torch.ops.aten.topk.default(sub_0, 2)"""
+        self.assertEqual("\n" + graph_difference(GRAPH, other), textwrap.dedent(expected))
 
     def test_altered_artifact(self):
         torch.compile(lambda x: x * 2.5)(torch.randn(4, 3, dtype=torch.float64).t())
-        ((artifact, graph, _),) = with_graphs(self.handler.buffer)
+        ((artifact, logged),) = with_graphs(self.handler.buffer)
         script = self.altered(artifact.payload, r"\(3, 4\), \(1, 3\)", "(3, 4), (4, 1)")
         script = self.altered(script, r"arg0_1, 2\.5\)", "arg0_1, 2.25)")
-        with self.assertRaisesRegex(BadArtifact, "is unfaithful") as caught:
-            judge(script, graph, "altered")
+        verdict = judge(script, logged, "altered")
+        self.assertEqual(verdict.kind, "unfaithful")
         for line in (
-            "-arg0_1: f64[3, 4][1, 3]cpu",
-            "+arg0_1: f64[3, 4][4, 1]cpu",
-            'mul: "f64[3, 4][1, 3]cpu" = torch.ops.aten.mul.Tensor(arg0_1, 2.5)',
-            'mul: "f64[3, 4][4, 1]cpu" = torch.ops.aten.mul.Tensor(arg0_1, 2.25)',
+            "-input_0: f64[3, 4][1, 3]cpu",
+            "+input_0: f64[3, 4][4, 1]cpu",
+            "-mul_0: f64[3, 4][1, 3]cpu = torch.ops.aten.mul.Tensor(input_0, 2.5)",
+            "+mul_0: f64[3, 4][4, 1]cpu = torch.ops.aten.mul.Tensor(input_0, 2.25)",
         ):
-            self.assertIn(line, str(caught.exception))
+            self.assertIn(line, verdict.report)
 
 
 CODE_OF_A_GPU = """
@@ -331,7 +476,7 @@ from torch._inductor.select_algorithm import extern_kernels
 # kernel path: /tmp/torchinductor_user/ab/cabcd.py
 triton_poi_fused_add_relu_0 = async_compile.triton('triton_poi_fused_add_relu_0', '''
 @triton_heuristics.pointwise(
-    triton_meta={'signature': {'in_ptr0': '*fp32'}, 'configs': [{'num_warps': 4}]},
+    triton_meta={'signature': {'in_ptr0': '*fp32', 'in_ptr1': '*u16'}, 'configs': [{'num_warps': 4}]},
     inductor_meta={'kernel_name': 'triton_poi_fused_add_relu_0', 'optimize_mem': True, 'backend_hash': 'B01020984EF46027F076428F681AC854C238F082'},
 )
 @triton.jit
@@ -366,6 +511,7 @@ def call(args):
     # Topologically Sorted Source Nodes: [add, relu], Original ATen: [aten.add]
     buf0 = empty_strided_cuda((s77, 3), (3, 1), torch.float32)
     extern_kernels.relu(relu, primals_2, out=buf0)
+    check("000000000000000000000000000000000000000001")
     triton_poi_fused_add_relu_0.run(buf0, s77, stream=raw_stream0)
     scale_0.run(buf0, 64, stream=raw_stream0)
     scale_1.run(buf0, 64, stream=raw_stream0)
@@ -396,9 +542,12 @@ class CodesTest(HarnessTestCase):
             ("launch option", r"buf0, 64, stream", "buf0, 32, stream"),
             ("lost line", r"    scale_1.*\n", ""),
             ("preprocessor", r"extern .*\n", r"\g<0>#pragma omp parallel\n"),
+            ("dtype in a signature", r"'\*u16'", "'*u64'"),
+            ("long number", r"(0{33})1", r"\g<1>2"),
+            ("lost role", "'optimize_mem': True, ", ""),
         ):
             code = self.altered(CODE_OF_A_GPU, old, new)
-            self.assertNotEqual(difference(CODE_OF_A_GPU, code, code_lines), "", what)
+            self.assertNotEqual(difference(code_lines(CODE_OF_A_GPU), code_lines(code)), "", what)
 
     def test_codes_that_are_the_same(self):
         for what, old, new in (
@@ -413,25 +562,22 @@ class CodesTest(HarnessTestCase):
             ("blank lines", r"\n\n", r"\n"),
         ):
             code = self.altered(CODE_OF_A_GPU, old, new)
-            self.assertEqual(difference(CODE_OF_A_GPU, code, code_lines), "", what)
+            self.assertEqual(difference(code_lines(CODE_OF_A_GPU), code_lines(code)), "", what)
 
     def test_role_in_code(self):
         code = self.altered(CODE_OF_A_GPU, "'optimize_mem': True", "'optimize_mem': False")
-        is_seen = difference(CODE_OF_A_GPU, code, code_lines) != ""
+        is_seen = difference(code_lines(CODE_OF_A_GPU), code_lines(code)) != ""
         self.assertEqual(is_seen, release() >= (2, 15))
 
     def test_artifact_that_generates_other_code(self):
         torch.compile(lambda x: x.sin())(torch.randn(3))
-        ((artifact, graph, code),) = with_graphs(self.handler.buffer)
-        code.payload = code.payload.replace("std::sin", "std::cos")
-        message = r"generated other code(?s:.*)\n-.*std::cos.*\n\+.*std::sin"
-        with self.assertRaisesRegex(BadArtifact, message):
-            judge(artifact.payload, graph, "other code", code)
-
-    def test_code_that_is_not_logged(self):
-        self.log(GOOD)
-        with self.assertRaisesRegex(unittest.SkipTest, "torch logged no code"):
-            self._exec_and_verify_payload(code=True)
+        ((artifact, logged),) = with_graphs(self.handler.buffer)
+        logged[CODE].payload = logged[CODE].payload.replace("std::sin", "std::cos")
+        verdict = judge(artifact.payload, logged, "other code", code=True)
+        self.assertEqual(verdict.kind, "other code")
+        self.assertRegex(
+            verdict.problem, r"generated other code(?s:.*)\n-.*std::cos.*\n\+.*std::sin"
+        )
 
     def test_artifact_that_compiles_nothing(self):
         self.log(GOOD)
@@ -443,12 +589,13 @@ class CodesTest(HarnessTestCase):
 class MarksTest(HarnessTestCase):
     """Known gaps."""
 
-    def outcome(self, messages, *gaps):
-        """Return how a test ends that has these gaps, and fails with these messages."""
+    def outcome(self, problems, *gaps):
+        """Return how a test ends that has these gaps, and fails with these problems."""
 
         def test(_):
-            if messages:
-                raise BadArtifact(messages, [])
+            if problems:
+                kinds = {n: Verdict("fails", problem, problem) for n, problem in problems.items()}
+                raise BadArtifact(kinds)
 
         try:
             known_gaps(*gaps)(test)(self)
@@ -456,7 +603,7 @@ class MarksTest(HarnessTestCase):
             return f"{type(failure).__name__}: {failure}"
 
     def test_known_gap(self):
-        gap = Gap("a reason", "expected", "pytorch/pytorch#1")
+        gap = Gap("a reason", "fails", "expected", "pytorch/pytorch#1")
         is_gap = f"SkipTest: {gap}"
         self.assertEqual(is_gap, "SkipTest: known gap: a reason (pytorch/pytorch#1)")
         is_closed = f"AssertionError: the {gap} is closed"
@@ -469,19 +616,54 @@ class MarksTest(HarnessTestCase):
             ("expected error", {"closed": "99.0"}, is_gap),
             ("expected error", {"opened": "2.9"}, is_gap),
             ("expected error", {"opened": "99.0"}, "BadArtifact: expected error"),
-            ("expected error", {"artifact": 1}, is_gap),
-            ("expected error", {"artifact": 2}, "BadArtifact: expected error"),
+            ("expected error", {"kind": "unfaithful"}, "BadArtifact: expected error"),
+            ("expected error", {"artifacts": (2,)}, "BadArtifact: expected error"),
         ):
             end = str(self.outcome(message and {1: message}, gap.shown(**fields)))
             self.assertTrue(end.startswith(expected), f"{message}, {fields}: {end}")
 
+    def test_gap_is_sought_in_what_differs(self):
+        gap = Gap("", "unfaithful", "aten.sin")
+        for line, shows in (("-x = aten.sin", True), (" x = aten.sin", False)):
+            verdict = Verdict(
+                "unfaithful", f"compiled another graph\n--- a\n+++ b\n@@ @@\n{line}\n+y"
+            )
+            self.assertEqual(gap.shows_in(verdict), shows)
+
+    def test_builds_of_ones_own(self):
+        gap = Gap("a reason", "fails", "expected")
+        for version, is_published in (
+            *(
+                ("2.13.0", True),
+                ("2.13.0+cpu", True),
+                ("2.13.1+cu129", True),
+                ("2.13.0+rocm6.4", True),
+            ),
+            *(("2.13.0a0+git123", False), ("2.13.0+ours", False), ("2.13.0.dev20261101", False)),
+        ):
+            self.assertEqual(suite.is_published(version), is_published, version)
+        with (
+            mock.patch.object(suite, "is_published", lambda: False),
+            mock.patch.object(suite, "release", lambda v="2.13.0": release(v)),
+        ):
+            for closed, opened in (("2.13", "2.9"), ("99.0", "2.13"), ("99.0", "2.9")):
+                shown = gap.shown(closed=closed, opened=opened)
+                self.assertIsNone(self.outcome({}, shown))
+                self.assertEqual(self.outcome({1: "expected"}, shown), f"SkipTest: {gap}")
+                self.assertEqual(self.outcome({1: "another"}, shown), "BadArtifact: another")
+            closed = gap.shown(closed="2.12")
+            self.assertEqual(self.outcome({1: "expected"}, closed), "BadArtifact: expected")
+        for version in ("unknown", "2025.1"):
+            with self.assertRaisesRegex(ValueError, f"'{version}', which is no release: build it"):
+                release(version)
+
     def test_gaps_of_two_artifacts(self):
-        gaps = Gap("one", "error 1", artifact=1), Gap("two", "error 2", artifact=2)
+        gaps = Gap("one", "fails", "error 1"), Gap("two", "fails", "error 2", artifacts=(2,))
         skip = f"SkipTest: {gaps[0]} and {gaps[1]}"
         self.assertEqual(self.outcome({1: "error 1", 2: "error 2"}, *gaps), skip)
         for messages in ({1: "error 2", 2: "error 1"}, {1: "error 1", 2: "error 1"}):
             self.assertEqual(self.outcome(messages, *gaps)[:11], "BadArtifact")
-        closed = "known gap: two (unreported) is closed"
+        closed = "known gap: two (unreported) is closed in artifact 2"
         self.assertIn(closed, self.outcome({1: "error 1"}, *gaps))
 
     def test_marks(self):
@@ -498,7 +680,7 @@ class MarksTest(HarnessTestCase):
                 self.assertTrue(gap.reason and gap.upstream and gap.error, test)
                 self.assertIsNone(re.search(gap.error, ""), f"{test}: anything shows {gap}")
                 self.assertLess(release(gap.opened), release(gap.closed), test)
-                if gap is not other and gap.artifact == other.artifact:
+                if gap is not other and set(gap.artifacts) & set(other.artifacts):
                     first = max(release(gap.opened), release(other.opened))
                     last = min(release(gap.closed), release(other.closed))
                     self.assertGreaterEqual(first, last, f"{test}: {gap} or {other}")
@@ -559,8 +741,9 @@ class TracesTest(HarnessTestCase):
         expected = ["rank_0.log [0/0] line 4 forward", "rank_0.log [1/0_1] line 33"]
         self.assertEqual([*map(str, found)], [*expected, "rank_1.log [2/0] line 1"])
         for recorded, expected in zip(found, (script, GOOD), strict=False):
-            artifact, graph, _ = next(with_graphs(recorded.records()))
-            self.assertEqual((artifact.payload, graph.payload), (expected, GRAPH))
+            artifact, logged = next(with_graphs(recorded.records()))
+            (graph,) = (logged[name].payload for name in GRAPHS if name in logged)
+            self.assertEqual((artifact.payload, graph), (expected, GRAPH))
 
     def test_trace_from_windows(self):
         good = self.artifact_log(GOOD) + self.artifact_log(GOOD + "1", 1)
@@ -622,6 +805,26 @@ class TracesTest(HarnessTestCase):
         places = [f"rank_{rank}.log [0/0] line 1" for rank in range(3)]
         self.assertEqual(lines, [f"unfaithful: {place}" for place in places])
         self.assertTrue(message.endswith("\n".join(places)), message)
+
+    def test_copies_that_are_broken(self):
+        for value in ("/a", "/b", "/it's", "C:\\new"):
+            environ = f"import os\nos.environ['TORCH_LIB_PATH'] = '{value}'\n"
+            self.write_log(self.artifact_log(GOOD + environ), name=f"{len(value)}{value[1]}.log")
+        other = self.artifact_log(f"{GOOD}import os\nos.environ['TORCH_NAME'] = 'a/b'\n")
+        folder = self.write_log(other).parent
+        found, _ = suite.recorded_artifacts(folder)
+        self.assertEqual([len(recorded.places) for recorded in found], [2, 1, 1, 1])
+
+    def test_constants_that_are_random_or_rounded(self):
+        for value, note in (
+            ("tensor([1, -2])", ""),
+            ("tensor([[1], [2]], dtype=torch.int32)", ""),
+            ("tensor(True)", ""),
+            ("tensor([0.5000])", "c"),
+            ("torch.randint(1, size=[9], dtype=torch.int64)", "c"),
+        ):
+            script = f"class Repro:\n    def __init__(self):\n        self.register_buffer('c', {value})\n"
+            self.assertEqual(", ".join(suite.inexact_constants(script)), note)
 
     def test_trace_that_is_a_debug_folder(self):
         root = "torch._dynamo.config.debug_dir_root = 'elsewhere'\n"
@@ -689,13 +892,20 @@ class TracesTest(HarnessTestCase):
         for device, name in (
             ("device(type='abacus', index=0)", "abacus:0"),
             (f"device(type='{ACCELERATOR or 'cuda'}', index=99)", ":99"),
-            ("x = 'cuda:99'", "cuda:99"),
+            ("torch.device('cuda', 99)", "cuda:99"),
+            ("torch.ops.aten.full.default([2], 1, device='cuda:99')", "cuda:99"),
         ):
-            log = self.write_log(self.artifact_log(f"{GOOD}# {device}"))
+            log = self.write_log(self.artifact_log(f"{GOOD}x = {device}"))
             lines, _ = self.judged(log)
             self.assertRegex(
                 lines[0], rf"^not here \(needs \S*{name}\): rank_0.log \[0/0\] line 1$"
             )
+
+    def test_device_that_is_only_a_word(self):
+        log = self.write_log(
+            self.artifact_log(f"{GOOD}# device(type='cuda', index=99)\nx = 'cuda:99'")
+        )
+        self.assertEqual(self.judged(log)[0], ["runs: rank_0.log [0/0] line 1"])
 
     def test_trace_of_a_program(self):
         program = "import torch; torch.compile(lambda x: x.sin() * 2)(torch.randn(3))"
@@ -755,11 +965,11 @@ class EngineTest(HarnessTestCase):
 
         def test_0_process_is_killed(self):
             kill = "os.kill(os.getppid(), signal.SIGKILL); time.sleep(600)"
-            judge(self.SCRIPT + kill, None, "kills")
+            judge(self.SCRIPT + kill, {}, "kills")
 
         def test_8_artifact_hangs(self):
             hang = "os.write(pipe, b'started'); time.sleep(600)"
-            judge(self.SCRIPT + hang, None, "hangs")
+            judge(self.SCRIPT + hang, {}, "hangs")
 
     def test_results_are_those_of_unittest(self):
         os.environ["FX_GRAPH_RUNNABLE_JOBS"] = "1"
