@@ -947,11 +947,12 @@ class ArtifactTestCase(TestCase):
         records = filter(FxGraphRunnableArtifactFilter().filter, self.handler.buffer)
         return [self.handler.format(record) for record in records]
 
-    def _exec_and_verify_payload(self, artifacts=1, code=False):
+    def _exec_and_verify_payload(self, artifacts=1, code=False, failure=None):
         """Judge each artifact that was captured. Returns their scripts.
 
-        Takes how many there must be, and whether each must generate the very code that its
-        program generated. Raises BadArtifact or AssertionError.
+        Takes how many there must be, whether each must generate the very code that its program
+        generated, and how that failed, as verdict_on takes it. Raises BadArtifact or
+        AssertionError.
         """
         found = list(with_graphs(self.handler.buffer))
         self.assertEqual(len(found), artifacts, "the number of artifacts that torch logged")
@@ -959,10 +960,10 @@ class ArtifactTestCase(TestCase):
         for number, (artifact, logged) in enumerate(found, start=1):
             script = self.handler.format(artifact)
             name = f"{type(self).__name__}.{self._testMethodName}.{number}"
-            verdict = judge(script, logged, name, code)
+            verdict = judge(script, logged, name, code, failure)
             missing = [GRAPHS[0]] if not logged.keys() & set(GRAPHS) else []
             missing += [CODE] if code and CODE not in logged else []
-            if verdict.is_good and missing:
+            if verdict.is_good and missing and not failure:
                 what = f"torch logged no {' and no '.join(missing)} behind the artifact"
                 report = f"{what}, with which to compare: judged by its exit code alone, it is good"
                 verdict = Verdict("not compared", what, report, verdict.kept)
@@ -1138,6 +1139,10 @@ names_are_taken = Gap("a group's name is taken before it is registered", "fails"
     "already registered under the name1", opened="2.11")
 split_sizes_are_not_static = Gap("an artifact compiles the hints of its symbolic sizes, but for split sizes", "fails",
     "(?s)LoweringException: AssertionError.*target: _c10d_functional.all_to_all_single", closed="2.10")
+
+# Commands.
+accuracy_of_what_raises = Gap("run --accuracy exits 0 where the compiled graph raises", "asserts",
+    "^0 == 0")
 
 # State that decides the code.
 quotes_are_not_escaped = Gap("apostrophes and backslashes in environment variables are not escaped", "asserts",
@@ -2079,6 +2084,94 @@ class DebugFolderTest(ArtifactTestCase):
         self.assertTrue(torch.allclose(output, (x @ y).relu()))
 
 
+class FailuresTest(ArtifactTestCase):
+    """Programs that Inductor fails on, or whose code fails: their artifacts must fail so, too."""
+
+    def inject(self, bug):
+        """Have Inductor generate bad code for a relu; the config for it is in the artifact."""
+        backend = "cpp" if self.device == "cpu" else "triton"
+        return torch._inductor.config.patch({f"{backend}.inject_relu_bug_TESTING_ONLY": bug})
+
+    def verify_failure(self, function, *inputs):
+        with self.assertRaises(Exception) as caught:
+            torch.compile(function)(*inputs)
+        self._exec_and_verify_payload(
+            failure=(type(caught.exception).__name__, str(caught.exception))
+        )
+
+    def test_compile_error(self):
+        with self.inject("compile_error"):
+            self.verify_failure(lambda x: x.sin().relu(), self.randn(8))
+
+    def test_runtime_error(self):
+        with self.inject("runtime_error"):
+            self.verify_failure(lambda x: x.sin().relu(), self.randn(8))
+
+    def test_lowering_that_raises(self):
+        x = torch.zeros(8, dtype=torch.uint8, device=self.device).view(torch.float4_e2m1fn_x2)
+        self.verify_failure(lambda x: x.view(torch.uint8) + 1, x)
+
+
+class CommandsTest(ArtifactTestCase):
+    """What an artifact does besides running, as its --help says."""
+
+    is_slow = True  # the minifier starts a process for each of its seven guesses
+
+    def artifact(self, bug=None):
+        """Return the artifact of a sine and a relu, the latter with a bug: see FailuresTest."""
+        config = torch._inductor.config.patch({"cpp.inject_relu_bug_TESTING_ONLY": bug})
+        with config, contextlib.suppress(Exception):
+            torch.compile(lambda x: x.sin().relu())(torch.randn(8))
+        (script,) = self.scripts()
+        return script
+
+    def command(self, script, *arguments):
+        """Run a script. Returns its exit code, the error that it ended with, and its folder."""
+        folder = Path(tempfile.mkdtemp(dir=run_folder()))
+        self.addCleanup(shutil.rmtree, folder, ignore_errors=True)
+        path = folder / "artifact.py"
+        path.write_text(script, encoding="utf-8")
+        code = run_script(path, child_environ() | NO_GRAPH_CACHES, *arguments)
+        return code, error_in(end_of(folder / "stderr")), folder
+
+    def verify_minified(self, script, *arguments):
+        """Have an artifact minified. Returns what running the rest with these arguments does."""
+        code, error, folder = self.command(script, "minify", *arguments)
+        self.assertEqual(code, 0, error)
+        script = (folder / "repro.py").read_text(encoding="utf-8")
+        self.assertEqual(re.findall(r" = torch\.ops\.(\S+)\(", script), ["aten.relu.default"])
+        return self.command(script, "run", *arguments)
+
+    def test_minify_compile_error(self):
+        code, error, _ = self.verify_minified(self.artifact("compile_error"))
+        self.assertEqual(code, 1)
+        self.assertRegex(error, "CppCompileError: C\\+\\+ compile error")
+
+    def test_minify_accuracy(self):
+        code, error, _ = self.verify_minified(self.artifact("accuracy"), "--accuracy")
+        self.assertEqual(code, 1)
+        self.assertRegex(error, "Bad accuracy detected")
+
+    def test_accuracy(self):
+        self.assertEqual(self.command(self.artifact(), "run", "--accuracy")[0], 0)
+
+    def test_bad_accuracy(self):
+        script = self.artifact("accuracy")
+        self.assertEqual(self.command(script, "run")[0], 0)
+        code, error, _ = self.command(script, "run", "--accuracy")
+        self.assertEqual(code, 1)
+        self.assertRegex(error, "AccuracyError: Bad accuracy detected")
+
+    @known_gaps(accuracy_of_what_raises)
+    def test_accuracy_of_what_raises(self):
+        code, *_ = self.command(self.artifact("runtime_error"), "run", "--accuracy")
+        self.assertNotEqual(code, 0)
+
+    def test_analyze(self):
+        code, error, _ = self.command(self.artifact(), "analyze")
+        self.assertEqual(code, 0, error)
+
+
 class GeneratedCodeTest(ArtifactTestCase):
     """Whether an artifact makes Inductor generate the very code that its program ran."""
 
@@ -2156,6 +2249,7 @@ if ACCELERATOR:
         AheadOfTimeTest,
         DebugFolderTest,
         DistributedTest,
+        FailuresTest,
     ):
         name = case.__name__.replace("Test", "AcceleratorTest")
         globals()[name] = type(name, (case,), {"device": ACCELERATOR, "__module__": __name__})

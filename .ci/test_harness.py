@@ -201,6 +201,13 @@ class ArtifactsTest(HarnessTestCase):
             with self.assertRaisesRegex(BadArtifact, f"torch logged {missing} the artifact"):
                 self._exec_and_verify_payload(code=code)
 
+    def test_artifact_that_does_not_fail_as_its_program(self):
+        self.log(GOOD)
+        with self.assertRaisesRegex(
+            BadArtifact, "exited with code 0, but its program failed with E: 1"
+        ):
+            self._exec_and_verify_payload(failure=("E", "1\nmore"))
+
     def test_graph_of_another_compile(self):
         for frame, name in ((0, ARTIFACT), (5, GRAPHS[0]), (0, GRAPHS[1])):
             metadata = {"artifact": {"name": name}, "frame_id": frame, "frame_compile_id": 0}
@@ -805,6 +812,24 @@ class TracesTest(HarnessTestCase):
         places = [f"rank_{rank}.log [0/0] line 1" for rank in range(3)]
         self.assertEqual(lines, [f"unfaithful: {place}" for place in places])
         self.assertTrue(message.endswith("\n".join(places)), message)
+
+    def test_trace_of_a_program_that_failed(self):
+        raising = "raise KeyError('a')"
+        metrics = {"fail_type": "KeyError", "fail_reason": "'a'\nand more"}
+        for script, fields, verdict in (
+            (raising, {}, "fails"),
+            (raising, metrics, "reproduces"),
+            (raising, metrics | {"fail_reason": "'b'"}, "does not reproduce"),
+            (raising, metrics | {"fail_type": "ValueError"}, "does not reproduce"),
+            ("", metrics, "does not reproduce"),
+            (raising, {"fail_type": None, "fail_reason": None}, "fails"),
+            (raising, metrics | {"frame": 5}, "fails"),
+        ):
+            ids = {"frame_id": fields.get("frame", 0), "frame_compile_id": 0, "attempt": 0}
+            line = self.trace_line({suite.METRICS: fields} | ids)
+            lines, message = self.judged(self.write_log(self.artifact_log(GOOD + script), line))
+            self.assertEqual(lines, [f"{verdict}: rank_0.log [0/0] line 1"], fields)
+            self.assertEqual("but its program failed with" in message, "not" in verdict)
 
     def test_copies_that_are_broken(self):
         for value in ("/a", "/b", "/it's", "C:\\new"):
