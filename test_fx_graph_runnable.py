@@ -830,7 +830,7 @@ def torch_at_home(folder):
     import torch._inductor.config as inductor_config
     import torch.compiler.config as compiler_config
     from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
-    from torch._inductor.cpu_vec_isa import valid_vec_isa_list
+    from torch._inductor.cpu_vec_isa import supported_vec_isa_list, valid_vec_isa_list
     from torch._logging.structured import INTERN_TABLE
     from torch.compiler._cache import CacheArtifactManager
 
@@ -839,7 +839,12 @@ def torch_at_home(folder):
         kernel_side_table.reset_table()  # written into each artifact, whole
         INTERN_TABLE.clear()
         CacheArtifactManager.clear()  # what save_cache_artifacts saves
-        valid_vec_isa_list.cache_clear()  # found with cpp.vec_isa_ok, or without it
+        # What was found out with cpp.vec_isa_ok, or without it.
+        for found_out in (
+            valid_vec_isa_list,
+            *(type(isa).__bool__ for isa in supported_vec_isa_list),
+        ):
+            getattr(found_out, "cache_clear", bool)()
 
     wiring = contextlib.ExitStack()
     for config in (compiler_config, dynamo_config, functorch_config, inductor_config):
@@ -1069,6 +1074,8 @@ symbols_are_undefined = Gap("a symbol that is no input's size is an undefined na
     r"NameError: name 's\d+' is not", "pytorch/pytorch#180298", closed="2.13")
 static_sizes_become_symbolic = Gap("an artifact with any symbolic size makes all of its inputs' sizes symbolic", "unfaithful",
     "with symbols for sizes that were static, and no other difference", opened="2.13")
+derived_sizes_become_independent = Gap("what a backward saves of a derived size becomes a symbol of its own", "unfaithful",
+    r"\n-input_\d+: Sym\(.*(?:\n-.*)*\n\+input_\d+: Sym\((?:1 \+ )?s\d+\)\n", opened="2.14", artifacts=(2,))
 equal_sizes_become_one = Gap("sizes that happen to be equal become one symbol", "unfaithful",
     r"\n-(\w+): Sym\(s\d+\)\n\+\1: Sym\(s\d+\)\n", opened="2.13")
 max_is_undefined = Gap("the size of a storage needs Max, which the artifact does not import", "fails",
@@ -1691,6 +1698,7 @@ class DynamicShapesTest(ArtifactTestCase):
         symbols_become_static.shown(artifacts=(1,)),
         symbols_are_function_calls.shown(artifacts=(2,)),
         max_is_undefined.shown(artifacts=(2,)),
+        derived_sizes_become_independent,
     )
     def test_storage_size_with_max(self):
         # A backward graph takes the result of exp, whose rows may be empty.
@@ -1707,6 +1715,7 @@ class DynamicShapesTest(ArtifactTestCase):
         symbols_are_function_calls.shown(artifacts=(2,)),
         math_trunc_is_undefined,
         functions_are_undefined.shown(artifacts=(2,)),
+        derived_sizes_become_independent.shown(opened="2.15"),
     )
     def test_sizes_that_are_functions(self):
         # Sizes and strides of a backward graph's inputs: pytorch/pytorch#194827.
