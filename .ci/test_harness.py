@@ -331,11 +331,20 @@ class GraphsTest(HarnessTestCase):
             (["f32[6, 5][5, 1]cpu", "f32[7][1]cpu"], "static sizes for symbols"),
             (["f32[s1, s2][s2, 1]cpu", "f32[s1 + 1][1]cpu"], "symbols for sizes that were static"),
             (["f32[6, 5][5, 1]cpu", "f32[999][1]cpu"], ""),
+            (["f32[s5, s5][s5, 1]cpu", "f32[s5 + 1][1]cpu"], ""),  # were 5 both
             (["f32[6, s2][s2, 1]cpu", "f32[7][1]cpu"], ""),
         ):
             first = graph_difference(graph_of(old), graph_of(new)).splitlines()[1]
             note = note and f", with {note}, and no other difference"
             self.assertEqual(first, f"+++ rebuilt{note}")
+
+    def test_hints_beside_a_symbol(self):
+        old, new = ["Sym(s0)", "f32[s0][1]cpu"], ["Sym(s0)", "f32[6][1]cpu"]
+        first = graph_difference(graph_of(old), graph_of(new)).splitlines()[1]
+        self.assertIn("with static sizes for symbols, and no other difference", first)
+        self.assertNotIn(
+            "no other", graph_difference(graph_of(old), graph_of([new[0], "f64[6][1]cpu"]))
+        )
 
     def test_order_of_statements(self):
         sin, cos, exp = (
