@@ -736,9 +736,7 @@ def inexact_constants(script):
     that were rounded: the graph does not show them. Whole numbers are exact.
     """
     found = re.findall(r"(?m)^ +self\.register_buffer\('(\w+)', (.*)\)$", script)
-    exact = (
-        r"tensor\([][\d, -]*(?:True|False|[][\d, -])*(?:, device='[\w:]+')?(?:, dtype=[\w.]+)?\)"
-    )
+    exact = r"tensor\([][\d, -]*(?:True|False|[][\d, -])*(?:, device='[\w:]+')?(?:, dtype=[\w.]+)?\)(?:\.cuda\(\))?"
     return [name for name, value in found if not re.fullmatch(exact, value)]
 
 
