@@ -786,7 +786,7 @@ def verdict_on(script, exit_code, stderr, compiled, rebuilt, failure=None):
     if failure:
         end += f": {error}" if error else ""
         failed = f"{failure[0]}: {failure[1]}"
-        if exit_code and (own_words(error) + " ").startswith(own_words(failed) + " "):
+        if exit_code and own_words(error) == own_words(failed):
             return Verdict("reproduces")
         failed = failed.split("\n")[0] if "raised:\n" not in failed else failed[:200]
         return Verdict("does not reproduce", f"{end}, but its program failed with {failed}")

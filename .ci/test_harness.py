@@ -830,6 +830,11 @@ class TracesTest(HarnessTestCase):
             (raising, metrics, "reproduces"),
             (raising, metrics | {"fail_reason": "'b'"}, "does not reproduce"),
             (raising, metrics | {"fail_type": "ValueError"}, "does not reproduce"),
+            (
+                "raise ValueError('a b')",
+                {"fail_type": "ValueError", "fail_reason": "a"},
+                "does not reproduce",
+            ),
             ("", metrics, "does not reproduce"),
             (raising, {"fail_type": None, "fail_reason": None}, "fails"),
             (raising, metrics | {"frame": 5}, "fails"),
