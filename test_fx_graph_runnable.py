@@ -20,6 +20,7 @@ import atexit
 import collections
 import contextlib
 import difflib
+import enum
 import functools
 import hashlib
 import importlib.util
@@ -272,7 +273,7 @@ def effect_of(node):
     except (AttributeError, RuntimeError):  # it has subgraphs, or is unknown here
         return 2
     draws = torch.Tag.nondeterministic_seeded in op.tags or re.search(
-        r"inductor_seeds?\.|c10d", name
+        r"inductor_seeds?\.|c10d\w*\.(?!wait_tensor)", name
     )
     if "_scaled_dot_product" in name:  # it draws with dropout alone
         draws = any(isinstance(getattr(arg, "value", 0), float) and arg.value for arg in call.args)
@@ -337,8 +338,11 @@ def scope_lines(scope):
     renamer = Renamer()
     classes = {node.name: node for node in scope.body if isinstance(node, ast.ClassDef)}
     for forward in (node for node in scope.body if isinstance(node, ast.FunctionDef)):
+        used = {name for node in forward.body for name in names_in(node, ast.Load)}
         for node in forward.args.args[1:]:
             kind, sizes = sizes_in(node)
+            if kind == f"Sym({MARK})" and not symbols_in(sizes[0]) and node.arg not in used:
+                kind, sizes = "", []  # a number, which stands where it is used
             yield f"{renamer.name(node.arg, 'input')}: {kind}", sizes
         is_cleanup = lambda n: isinstance(n, ast.Assign) and ast.unparse(n.value) == "None"
         for node in in_order_of_use([node for node in forward.body if not is_cleanup(node)]):
@@ -905,6 +909,7 @@ class ArtifactTestCase(TestCase):
     """Captures the artifacts of what a test compiles, and judges them."""
 
     device = "cpu"
+    maxDiff = None
     is_slow = False  # slow ones are run first
     # A fork's own takes numbers for equal that are close.
     assertEqual = unittest.TestCase.assertEqual
@@ -1098,6 +1103,8 @@ static_sizes_become_symbolic = Gap("an artifact with any symbolic size makes all
     "with symbols for sizes that were static, and no other difference", opened="2.13")
 derived_sizes_become_independent = Gap("what a backward saves of a derived size becomes a symbol of its own", "unfaithful",
     r"\n-input_\d+: Sym\(.*(?:\n-.*)*\n\+input_\d+: Sym\((?:1 \+ )?s\d+\)\n", opened="2.14", artifacts=(2,))
+sizes_of_one_become_static = Gap("a dynamic size that is 1 becomes static", "unfaithful",
+    r"(?:^|\n)-(input_\d+): Sym\(s\d+(?: // 3)?\)(?s:.*)\n\+\1: \n", "pytorch/pytorch#114296")
 equal_sizes_become_one = Gap("sizes that happen to be equal become one symbol", "unfaithful",
     r"\n-(\w+): Sym\(s\d+\)\n\+\1: Sym\(s\d+\)\n", opened="2.13")
 max_is_undefined = Gap("the size of a storage needs Max, which the artifact does not import", "fails",
@@ -1128,8 +1135,18 @@ large_constants_are_random = Gap("tensor constants of more than four elements co
     r"'torch\.randint\(.*' != 'tensor", "pytorch/pytorch#100468")
 no_inputs_are_no_body = Gap("the artifact of a graph without inputs has a function without a body", "fails",
     "^is no Python .expected an indented block after function definition")
-opaque_inputs_are_none = Gap("an input that is an opaque object, the device mesh here, is loaded as None", "unfaithful",
-    r"\n-return .*\n\+return .*None", opened="2.12")
+inputs_are_none = Gap("an input that is neither a tensor nor a size is loaded as None", "unfaithful",
+    r"\n-return .*\n\+return .*None", "pytorch/pytorch#175765")
+indices_are_out_of_bounds = Gap("indices that a graph computes from its inputs are out of bounds for random ones", "fails",
+    r"IndexError: index -?\d+ is out of bounds|device-side assert", "pytorch/pytorch#154592")
+backward_states_leave_a_sentence = Gap("a graph that takes a BackwardState leaves a sentence for an artifact", "fails",
+    "^is no Python .invalid syntax: Repro is not generated due to existence of BackwardState", "pytorch/pytorch#120382")
+views_get_an_alias = Gap("a view of another dtype gets an alias more", "unfaithful",
+    r"\n\+(alias|detach)_0: .*aten\.\1\.default\(view_0\)")
+complex_infinity_is_undefined = Gap("a complex infinity is an undefined name", "asserts",
+    "^'infj' unexpectedly found in", "pytorch/pytorch#188596", closed="2.14")
+names_are_not_imported = Gap("what an argument is written with is not imported", "asserts",
+    "^Regex didn't match", "pytorch/pytorch#167768")
 random_states_are_random = Gap("a checkpoint's state of the random number generator is loaded as random data", "fails",
     "RuntimeError: Invalid mt19937 state", opened="2.14")
 attention_gets_a_random_seed = Gap("attention's backward takes a random seed and offset for what the forward drew", "fails",
@@ -1146,12 +1163,18 @@ empty_where_nobody_listened = Gap("an artifact is empty if the run that filled t
     "^is empty", "pytorch/pytorch#192818", opened="2.14")
 
 # Subgraphs and operators.
+tokens_are_unbound = Gap("the token of an effect is used before it is there", "fails",
+    "UnboundLocalError: cannot access local variable|UnboundLocalError: local variable", "pytorch/pytorch#173024", closed="2.14")
 subgraphs_cannot_be_printed = Gap("a subgraph prints as a lambda, which is a syntax error", "fails",
     r"^is no Python .invalid syntax: \S+ = <lambda>\(\)", "pytorch/pytorch#150062, closed by #186804", closed="2.14")
 while_loops_cannot_be_traced = Gap("a while_loop cannot be traced again", "fails",
     "'NoneType' object has no attribute 'ignore_fresh_unbacked_symbols'", "pytorch/pytorch#150062", opened="2.14")
 counters_cannot_be_traced = Gap("a loop's counter cannot be traced again", "fails",
     r"DataDependentOutputException: aten\._local_scalar_dense", "pytorch/pytorch#150062", opened="2.14")
+options_of_regions_are_lost = Gap("the options of a nested region are lost", "other code",
+    r"\n\+.*async_compile\.", "pytorch/pytorch#186945", opened="2.14")
+leaf_functions_are_missing = Gap("leaf functions are missing", "does not reproduce",
+    "'Repro' object has no attribute '_opaque_obj0'", "pytorch/pytorch#170471")
 regions_are_doubled = Gap("a region used twice becomes two", "unfaithful",
     r"\n\+class self\.attribute_", "pytorch/pytorch#150062", opened="2.14")
 flex_attention_loses_arguments = Gap("flex attention loses its arguments", "fails",
@@ -1160,6 +1183,8 @@ custom_operators_are_missing = Gap("custom operators are not importable", "fails
     "object has no attribute 'twice'", "pytorch/pytorch#138355")
 
 # Process groups.
+groups_are_of_first_ranks = Gap("a group is set up with the ranks 0, 1, ..., whatever its ranks are", "fails",
+    r"TypeError: _register_process_group\(\): incompatible function arguments", "pytorch/pytorch#173584")
 groups_are_of_two_ranks = Gap("every process group is taken to be of two ranks", "asserts",
     "'size': 4, 'rank': 1\" not found in", closed="2.11")
 groups_are_but_one = Gap("there is but one process group", "fails",
@@ -1172,6 +1197,22 @@ split_sizes_are_not_static = Gap("an artifact compiles the hints of its symbolic
 # Commands.
 accuracy_of_what_raises = Gap("run --accuracy exits 0 where the compiled graph raises", "asserts",
     "^0 == 0")
+
+# Configs and environment.
+partials_are_no_python = Gap("a config that is a functools.partial is written as no Python", "fails",
+    r"^is no Python .invalid syntax: .*functools\.partial\(", "pytorch/pytorch#189899", closed="2.14")
+functions_of_the_program_are_missing = Gap("a config that is a function of the program is taken for one of the artifact", "fails",
+    "AttributeError: module '__main__' has no attribute 'say'", "pytorch/pytorch#186406")
+functions_become_strings = Gap("a config that is a list of functions becomes one of strings", "fails",
+    "AttributeError: 'str' object has no attribute '__name__'", "pytorch/pytorch#186406")
+functions_are_no_python = Gap("a config that is a list with a function in it is written as no Python", "fails",
+    "^is no Python .invalid syntax: .*<function ", "pytorch/pytorch#190728")
+passes_are_left_out = Gap("a pass of the program's own is left out", "unfaithful",
+    r"\n-cos_0: (?s:.*)\n\+sin_0: ", "pytorch/pytorch#153243")
+lines_are_not_escaped = Gap("a line's end in an environment variable is not escaped", "asserts",
+    "^unterminated string literal")
+minifiers_are_started = Gap("an artifact itself begins to dump and minify if its program did", "asserts",
+    "^'TORCHDYNAMO_REPRO_AFTER' unexpectedly found in", "pytorch/pytorch#156437", closed="2.13")
 
 # State that decides the code.
 quotes_are_not_escaped = Gap("apostrophes and backslashes in environment variables are not escaped", "asserts",
@@ -1491,6 +1532,107 @@ class RecordedStateTest(ArtifactTestCase):
         (script,) = self.scripts()
         self.assertIn("'size': 4, 'rank': 1", script)
 
+    @known_gaps(lines_are_not_escaped)
+    def test_environment_of_two_lines(self):
+        os.environ["TORCH_LINES"] = "one\ntwo"
+        torch.compile(lambda x: x + 1)(torch.randn(3))
+        (script,) = self.scripts()
+        self.assertEqual(environment_of(script)["TORCH_LINES"], "one\ntwo")
+
+    @known_gaps(minifiers_are_started)
+    def test_environment_of_the_minifier(self):
+        # Else the artifact itself begins to dump and minify: pytorch/pytorch#156437.
+        os.environ.update(TORCHDYNAMO_REPRO_AFTER="aot", TORCHDYNAMO_REPRO_LEVEL="4")
+        torch.compile(lambda x: x + 1)(torch.randn(3))
+        (script,) = self.scripts()
+        self.assertNotIn("TORCHDYNAMO_REPRO_AFTER", environment_of(script))
+
+
+def configs_in_force(changed_alone=False):
+    """Return the configs of Dynamo, functorch and Inductor, or those that differ from their
+    defaults alone, as a dict of texts by their names.
+    """
+    found = {}
+    for config in (torch._dynamo.config, torch._functorch.config, torch._inductor.config):
+        for name, value in config.get_config_copy().items():
+            # Where defaults are is private.
+            if not changed_alone or value != config._config[name].default:
+                text = repr(sorted(map(str, value)) if isinstance(value, set) else value)
+                found[f"{config.__name__}.{name}"] = re.sub(" at 0x[0-9a-f]+", "", text)
+    return found
+
+
+class ConfigsTest(ArtifactTestCase):
+    """Whether the configs that a program was compiled with are in force in its artifact."""
+
+    def verify_configs(self, function=lambda x: x.sin() + 1):
+        torch.compile(function)(self.randn(4, 4))
+        changed = configs_in_force(changed_alone=True)
+        path = run_folder() / f"{self.id()}.json"
+        probe = (
+            f"\nimport json, sys\nsys.path.append({os.path.dirname(os.path.abspath(__file__))!r})\n"
+            f"from {Path(__file__).stem} import configs_in_force\n"
+            f"with open({str(path)!r}, 'w') as file:\n    json.dump(configs_in_force(), file)\n"
+        )
+        for record in filter(FxGraphRunnableArtifactFilter().filter, self.handler.buffer):
+            record.payload = record.payload.replace("\nclass Repro(", f"{probe}class Repro(")
+        self._exec_and_verify_payload()
+        in_artifact = json.loads(path.read_text())
+        path.unlink()
+        self.assertEqual({name: in_artifact[name] for name in changed}, changed)
+
+    def test_values(self):
+        with (
+            torch._dynamo.config.patch(
+                recompile_limit=3, traceable_tensor_subclasses={torch.Tensor}
+            ),
+            torch._functorch.config.patch(activation_memory_budget=0.5),
+            torch._inductor.config.patch(
+                {"post_grad_fusion_options": {"batch_linear_post_grad": {}}, "cpp.threads": 3}
+            ),
+        ):
+            self.verify_configs()
+
+    def test_set_of_functions(self):
+        with torch._dynamo.config.patch(reorderable_logging_functions={print, logging.warning}):
+            self.verify_configs()
+
+    @known_gaps(partials_are_no_python)
+    def test_partial(self):
+        from torch._inductor.choices import InductorChoices
+
+        with torch._inductor.config.patch(
+            inductor_choices_class=functools.partial(InductorChoices)
+        ):
+            self.verify_configs()
+
+    @known_gaps(functions_of_the_program_are_missing)
+    def test_function_of_the_program(self):
+        say = lambda *args: None
+        say.__module__, say.__name__ = "__main__", "say"
+        with torch._dynamo.config.patch(reorderable_logging_functions={say}):
+            self.verify_configs()
+
+    @known_gaps(functions_become_strings)
+    def test_list_of_functions(self):
+        with torch._inductor.config.patch(external_matmul=[torch.matmul]):
+            self.verify_configs(lambda x: x @ x)
+
+    @known_gaps(functions_are_no_python)
+    def test_names_and_functions(self):
+        passes = ["sink_waits", lambda nodes: nodes]
+        with torch._inductor.config.patch(reorder_for_compute_comm_overlap_passes=passes):
+            self.verify_configs()
+
+    @known_gaps(passes_are_left_out)
+    def test_pass_of_the_program(self):
+        def sine_to_cosine(graph):
+            for node in graph.find_nodes(op="call_function", target=torch.ops.aten.sin.default):
+                node.target = torch.ops.aten.cos.default
+
+        with torch._inductor.config.patch(post_grad_custom_post_pass=sine_to_cosine):
+            self.verify_configs()
+
 
 class InputsTest(ArtifactTestCase):
     """What a graph takes: dtypes, layouts, storages, mutation, and things that are no tensors."""
@@ -1545,6 +1687,29 @@ class InputsTest(ArtifactTestCase):
         x = torch.nested.nested_tensor([self.randn(2, 3), self.randn(4, 3)], layout=torch.jagged)
         self.verify(lambda x: x * 2, x)
 
+    def test_conjugate_and_negative(self):
+        x = self.randn(4, dtype=torch.complex64)
+        self.verify(lambda x, y: (torch.view_as_real(x * 2), y * 2), x.conj(), x.conj().imag)
+
+    @known_gaps(views_get_an_alias)
+    def test_rare_dtypes(self):
+        names = "float8_e4m3fnuz float8_e5m2fnuz uint16 uint32 uint64 complex128"
+        names += " float8_e8m0fnu" if release() >= (2, 14) else ""
+        zeros = functools.partial(torch.zeros, 4, device=self.device)
+        xs = [zeros(dtype=getattr(torch, name)) for name in names.split()]
+        self.verify(lambda *xs: [x.view(torch.uint8) + 1 for x in xs], *xs)
+
+    def test_meta_tensors(self):
+        self.verify(lambda x: x.sin() + 1, torch.randn(4, 5, device="meta"))
+
+    @known_gaps(indices_are_out_of_bounds)
+    def test_indices_from_floats(self):
+        table = self.randn(5, 3)
+        zeros = torch.zeros(64, device=self.device)
+        self.verify(lambda x, table: table[x.abs().mul(100).long()] + 1, zeros, table)
+
+        self.verify(lambda x, n: x.sin() * (n > 3) + float(n), self.randn(5), 7, dynamic=True)
+
 
 class ConstantsTest(ArtifactTestCase):
     """Values that a graph holds itself."""
@@ -1576,6 +1741,13 @@ class ConstantsTest(ArtifactTestCase):
         (script,) = self.scripts()
         (text,) = re.findall(r"register_buffer\('\w+', (.*)\)\n", script)
         self.assertEqual(text, "tensor([1, 2, 3, 4, 5, 6])")
+
+    @known_gaps(complex_infinity_is_undefined)
+    def test_complex_infinity(self):
+        with contextlib.suppress(NameError):  # the code that Inductor generates has it, too
+            torch.compile(lambda x: x * complex(1, math.inf))(torch.randn(4).to(torch.complex64))
+        (script,) = self.scripts()
+        self.assertNotIn("infj", script)
 
 
 class TrainingTest(ArtifactTestCase):
@@ -1644,6 +1816,29 @@ class TrainingTest(ArtifactTestCase):
             self.assertEqual(self.scripts(), [])  # Dynamo leaves recurrent layers alone
             with torch._dynamo.config.patch(allow_rnn=True):
                 self.verify(lambda x: gru(x), self.randn(2, 3))
+
+    @known_gaps(backward_states_leave_a_sentence)
+    def test_hook_in_compiled_autograd(self):
+        def train(x):
+            y = x.sin()
+            y.register_hook(lambda grad: grad * 2)
+            (y * 2).sum().backward()
+
+        with torch._dynamo.config.patch(compiled_autograd=True):
+            torch.compile(train)(self.randn(4, requires_grad=True))
+        self._exec_and_verify_payload(artifacts=2)
+
+    @known_gaps(
+        items_cannot_be_traced,
+        inputs_are_none.shown(kind="fails", error="operand type.* '?NoneType", artifacts=(2,)),
+    )
+    def test_items_that_the_backward_saves(self):
+        def f(x, whole, real):
+            return (x * (whole.item() / 3) * real.item()).sin()
+
+        numbers = torch.tensor(4, device=self.device), torch.tensor(2.5, device=self.device)
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            self.verify(f, self.randn(5, requires_grad=True), *numbers, backward=True, artifacts=2)
 
 
 class ProgramsTest(ArtifactTestCase):
@@ -1797,6 +1992,27 @@ class DynamicShapesTest(ArtifactTestCase):
         torch._dynamo.decorators.mark_unbacked(x, 0)
         self.verify(lambda x: x * 2, x)
 
+    @known_gaps(sizes_of_one_become_static)
+    def test_size_of_one(self):
+        with torch.fx.experimental._config.patch(backed_size_oblivious=True):
+            self.verify(lambda x: x * 2, dynamic(self.randn(1)))
+
+    @known_gaps(sizes_of_one_become_static.shown(artifacts=(2,)))
+    def test_derived_size_of_one(self):
+        def f(x):
+            n = x.size(0) // 3
+            return x[n:].sin().view(-1, 1).expand(-1, n + 1).sum(0)
+
+        self.verify(f, self.randn(3, requires_grad=True), backward=True, artifacts=2, dynamic=True)
+
+    def test_derived_size_of_zero(self):
+        f = lambda x: (x[: x.size(0) - 3], x.new_ones(x.size(0) // 4 + 2))
+        self.verify(f, self.randn(3), dynamic=True)
+
+    def test_equal_sizes(self):
+        f = lambda x, y: (x[: x.size(0) // 2] + 1, y * 2)
+        self.verify(f, self.randn(8), self.randn(4), dynamic=True)
+
 
 class HigherOrderOperatorsTest(ArtifactTestCase):
     """Operators that take subgraphs."""
@@ -1864,6 +2080,36 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
             self.verify(f, *qkv)
 
+    @known_gaps(options_of_regions_are_lost)
+    @unittest.skipIf(release() < (2, 14), "before 2.14 a region has no options of this kind")
+    def test_options_of_a_region(self):
+        from torch._higher_order_ops.invoke_subgraph import get_invoke_subgraph_compile_options
+
+        with torch._dynamo.config.patch(enable_invoke_subgraph_regional_compile=True):
+            options = get_invoke_subgraph_compile_options(
+                {"fallback_by_default": True}, partitioner=None
+            )
+            mark = torch.compiler.nested_compile_region(options=options)
+            region = mark(lambda x: x.sin() + x.cos())
+            self.verify(lambda x: region(x) * 2, self.randn(64), code=True)
+
+    @known_gaps(tokens_are_unbound)
+    def test_effects(self):
+        def f(x):
+            torch.ops.aten._print("before")
+            y = x.sin() + 1
+            torch.ops.aten._print("after")
+            return y
+
+        self.verify(f, self.randn(4))
+
+    def test_check_of_a_result(self):
+        self.verify(lambda x: torch.linalg.inv(x) + 1, torch.eye(3, device=self.device))
+
+    def test_wrapped_region(self):
+        with torch._inductor.config.patch(wrap_inductor_compiled_regions=True):
+            self.verify(lambda x: x.sin() + 1, self.randn(4))
+
 
 class CustomOperatorsTest(ArtifactTestCase):
     """Operators of one's own: an artifact has to bring or import them."""
@@ -1876,6 +2122,31 @@ class CustomOperatorsTest(ArtifactTestCase):
 
         twice.register_fake(torch.empty_like)
         self.verify(lambda x: twice(x) + 1, self.randn(4))
+
+    @known_gaps(names_are_not_imported)
+    def test_value_of_ones_own_class(self):
+        try:
+            from torch._library.opaque_object import register_opaque_type
+        except ImportError as error:
+            self.skipTest(f"no opaque types here: {error}")
+        mode = enum.Enum("Mode", "SUM MEAN")
+        register_opaque_type(mode, typ="value")
+
+        def reduce(x: torch.Tensor, how: mode) -> torch.Tensor:
+            return x.sum() if how is mode.SUM else x.mean()
+
+        reduce = torch.library.custom_op("fx_graph_runnable::reduce", reduce, mutates_args=())
+        reduce.register_fake(lambda x, how: x.new_empty(()))
+        torch.compile(lambda x: reduce(x, mode.SUM) + 1)(self.randn(4))
+        (script,) = self.scripts()  # cannot run: see test_custom_op
+        self.assertRegex(script, r"(?m)^from .* import .*\bMode\b")
+
+
+def all_reduce(x, operation, group):
+    """Reduce a tensor within a group, or one dimension of a mesh; gives a new tensor."""
+    from torch.distributed._functional_collectives import all_reduce
+
+    return all_reduce(x, operation, group)
 
 
 @requires_distributed
@@ -1942,7 +2213,7 @@ class DistributedTest(ArtifactTestCase):
         (script,) = self._exec_and_verify_payload()
         self.assertIn("_c10d_functional.all_reduce.default(", script)
 
-    @known_gaps(opaque_inputs_are_none.shown(artifacts=(1, 2)))
+    @known_gaps(inputs_are_none.shown(opened="2.12", artifacts=(1, 2)))
     def test_tensor_parallel(self):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.tensor.parallel import (
@@ -1956,6 +2227,60 @@ class DistributedTest(ArtifactTestCase):
             plan = {"linear1": ColwiseParallel(), "linear2": RowwiseParallel()}
             model = parallelize_module(ToyModel().to(self.device), mesh, plan)
             self.verify(model, self.randn(3, 10), backward=True, artifacts=2)
+
+    @known_gaps(groups_are_of_first_ranks)
+    def test_last_rank(self):
+        with fake_process_group(world_size=4, rank=3):
+            pair = dist.new_group([1, 3])
+
+            def f(x):
+                x = all_reduce(x, "sum", dist.group.WORLD)
+                return all_reduce(x * 2, "sum", pair)
+
+            self.verify(f, self.randn(4))
+
+    def test_groups_that_are_not_the_world(self):
+        with fake_process_group(world_size=4, rank=3):
+            first, second = dist.new_group([1, 3]), dist.new_group([2, 3])
+            self.verify(
+                lambda x: all_reduce(x, "sum", first) + all_reduce(x, "max", second), self.randn(4)
+            )
+
+    def test_dimension_of_a_mesh(self):
+        from torch.distributed.device_mesh import init_device_mesh
+
+        with fake_process_group(world_size=6, rank=4):
+            mesh = init_device_mesh(self.device, (2, 3), mesh_dim_names=("rows", "columns"))
+            self.verify(lambda x: all_reduce(x, "sum", mesh["columns"]) + 1, self.randn(4))
+
+    def test_groups_of_ones_own_names(self):
+        # As pytorch/pytorch#173584
+        with fake_process_group(world_size=4):
+            for name in ("tensor", "data"):
+                torch._C._distributed_c10d._register_process_group(name, dist.new_group([0, 1]))
+            reduce = torch.ops._c10d_functional.all_reduce
+            wait = torch.ops._c10d_functional.wait_tensor
+            self.verify(
+                lambda x: wait(reduce(x, "sum", "tensor")) + wait(reduce(x, "max", "data")),
+                self.randn(4),
+            )
+
+    def test_collective_in_a_region(self):
+        region = torch.compiler.nested_compile_region(
+            lambda x: all_reduce(x, "sum", dist.group.WORLD)
+        )
+        with fake_process_group():
+            self.verify(lambda x: region(x.sin()) + 1, self.randn(4))
+
+    @known_gaps(
+        inputs_are_none.shown(kind="fails", error="'NoneType' object has no attribute 'get_group'")
+    )
+    def test_mesh_as_an_input(self):
+        from torch.distributed.device_mesh import init_device_mesh
+
+        with fake_process_group(), dist.config.patch(compile_on_one_rank=True):
+            mesh = init_device_mesh(self.device, (2,))
+            self.verify(lambda x: all_reduce(x, "sum", mesh) + 1, self.randn(4))
 
 
 class WarmCachesTest(ArtifactTestCase):
@@ -2158,6 +2483,16 @@ class FailuresTest(ArtifactTestCase):
         x = torch.zeros(8, dtype=torch.uint8, device=self.device).view(torch.float4_e2m1fn_x2)
         self.verify_failure(lambda x: x.view(torch.uint8) + 1, x)
 
+    @known_gaps(leaf_functions_are_missing)
+    def test_leaf_function(self):
+        try:
+            from torch._dynamo.decorators import leaf_function
+        except ImportError as error:
+            self.skipTest(f"no leaf functions here: {error}")
+        leaf = leaf_function(lambda x: (x.cos(),))
+        leaf.register_fake(lambda x: (x.cos(),))
+        self.verify_failure(lambda x: leaf(x)[0] + 1, self.randn(4))
+
 
 class CommandsTest(ArtifactTestCase):
     """What an artifact does besides running, as its --help says."""
@@ -2280,6 +2615,12 @@ class GeneratedCodeTest(ArtifactTestCase):
         self.addCleanup(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(3)
         self.verify_code(lambda x: x.sin() + 1, torch.randn(2**16))
+
+    def test_options_of_a_backend(self):
+        from torch._inductor.compile_fx import compile_fx
+
+        backend = functools.partial(compile_fx, config_patches={"cpp.threads": 3})
+        self.verify_code(lambda x: x.sin() + 1, self.randn(2**16), backend=backend)
 
 
 # The same graphs on an accelerator, where there is one.
