@@ -377,6 +377,27 @@ class GraphsTest(HarnessTestCase):
             ]
             self.assertEqual(not graph_difference(*graphs), is_same, statements)
 
+    def test_order_of_waits(self):
+        one, two = (
+            f"y{n} = torch.ops._c10d_functional.all_reduce.default(a, 'sum', '{n}')" for n in (1, 2)
+        )
+        waits = [f"z{n} = torch.ops._c10d_functional.wait_tensor.default(y{n})" for n in (1, 2)]
+        for last, is_same in (("return (z1, z2)", True), ("return (z2, z1)", False)):
+            late = graph_of(["f32[2][1]cpu"], one, two, *waits, "return (z1, z2)")
+            early = graph_of(["f32[2][1]cpu"], one, waits[0], two, waits[1], last)
+            self.assertEqual(not graph_difference(late, early), is_same)
+
+    def test_number_among_the_inputs(self):
+        for last, is_same in (("return (a,)", True), ("return (a, b)", False)):
+            graph = graph_of(["f32[2][1]cpu", "Sym(3)"], last)
+            plain = self.altered(graph, r': "Sym\(3\)"', "")
+            self.assertEqual(not graph_difference(graph, plain), is_same)
+
+    def test_tuples_and_lists(self):
+        for new, is_same in (("[2, 3]", True), ("[3, 2]", False), ("[(2, 3)]", False)):
+            graphs = [graph_of(["f32[6][1]cpu"], f"return f(a, {x})") for x in ("(2, 3)", new)]
+            self.assertEqual(not graph_difference(*graphs), is_same)
+
     def test_classes_within_classes(self):
         inner = "    class m(Module):\n        class n(Module):\n            def forward(self, a):\n                return a.sin()\n"
         for call in ("self.m.n", 'getattr(self, "m").n', "self.m", "1"):
