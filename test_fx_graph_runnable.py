@@ -1147,7 +1147,7 @@ indices_are_out_of_bounds = Gap("indices that a graph computes from its inputs a
 backward_states_leave_a_sentence = Gap("a graph that takes a BackwardState leaves a sentence for an artifact", "fails",
     "^is no Python .invalid syntax: Repro is not generated due to existence of BackwardState", "pytorch/pytorch#120382")
 conjugates_are_cloned = Gap("a conjugate gets a clone more", "unfaithful",
-    r"\n\+clone_0: c64.*aten\.clone\.default\(input_0\)", closed="2.10")
+    r"\n\+clone_0: c64.*aten\.clone\.default\(input_0\)", closed="2.11")
 views_get_an_alias = Gap("a view of another dtype gets an alias more", "unfaithful",
     r"\n\+(alias|detach)_0: .*aten\.\1\.default\(view_0\)")
 complex_infinity_is_undefined = Gap("a complex infinity is an undefined name", "asserts",
@@ -1171,7 +1171,7 @@ empty_where_nobody_listened = Gap("an artifact is empty if the run that filled t
 
 # Subgraphs and operators.
 tokens_are_unbound = Gap("the token of an effect is used before it is there", "fails",
-    "UnboundLocalError: cannot access local variable|UnboundLocalError: local variable", "pytorch/pytorch#173024", closed="2.14")
+    "UnboundLocalError: cannot access local variable|UnboundLocalError: local variable", "pytorch/pytorch#173024", opened="2.10", closed="2.15")
 subgraphs_cannot_be_printed = Gap("a subgraph prints as a lambda, which is a syntax error", "fails",
     r"^is no Python .invalid syntax: \S+ = <lambda>\(\)", "pytorch/pytorch#150062, closed by #186804", closed="2.14")
 while_loops_cannot_be_traced = Gap("a while_loop cannot be traced again", "fails",
@@ -1843,6 +1843,7 @@ class TrainingTest(ArtifactTestCase):
         items_cannot_be_traced,
         inputs_are_none.shown(kind="fails", error="operand type.* '?NoneType", artifacts=(2,)),
     )
+    @unittest.skipIf(release() < (2, 10), "before 2.10 Inductor fails on it itself")
     def test_items_that_the_backward_saves(self):
         def f(x, whole, real):
             return (x * (whole.item() / 3) * real.item()).sin()
@@ -2009,7 +2010,10 @@ class DynamicShapesTest(ArtifactTestCase):
             self.verify(lambda x: x * 2, dynamic(self.randn(1)))
 
     @known_gaps(
-        arguments_are_not_static, sizes_of_one_become_static.shown(opened="2.10", artifacts=(2,))
+        arguments_are_not_static,
+        symbols_are_expressions.shown(artifacts=(2,)),
+        symbols_are_undefined.shown(opened="2.10"),
+        sizes_of_one_become_static.shown(opened="2.10", artifacts=(2,)),
     )
     def test_derived_size_of_one(self):
         def f(x):
@@ -2139,12 +2143,11 @@ class CustomOperatorsTest(ArtifactTestCase):
         twice.register_fake(torch.empty_like)
         self.verify(lambda x: twice(x) + 1, self.randn(4))
 
+    @unittest.skipIf(release() < (2, 13), "before 2.13 an operator takes no such value")
     @known_gaps(names_are_not_imported)
     def test_value_of_ones_own_class(self):
-        try:
-            from torch._library.opaque_object import register_opaque_type
-        except ImportError as error:
-            self.skipTest(f"no opaque types here: {error}")
+        from torch._library.opaque_object import register_opaque_type
+
         mode = enum.Enum("Mode", "SUM MEAN")
         register_opaque_type(mode, typ="value")
 
@@ -2652,7 +2655,6 @@ if ACCELERATOR:
         ConstantsTest,
         ProgramsTest,
         DynamicShapesTest,
-        HigherOrderOperatorsTest,
         CustomOperatorsTest,
         WarmCachesTest,
         AheadOfTimeTest,
@@ -2663,6 +2665,11 @@ if ACCELERATOR:
         name = case.__name__.replace("Test", "AcceleratorTest")
         globals()[name] = type(name, (case,), {"device": ACCELERATOR, "__module__": __name__})
     del case  # or it is loaded as one more
+
+    class HigherOrderOperatorsAcceleratorTest(HigherOrderOperatorsTest):
+        device = ACCELERATOR
+        # Without the gap: in code for the CPU alone the token is unbound.
+        test_effects = HigherOrderOperatorsTest.test_effects.__wrapped__
 
     class TrainingAcceleratorTest(TrainingTest):
         device = ACCELERATOR
@@ -2690,7 +2697,7 @@ if ACCELERATOR:
 
             self.verify(f, self.randn(64))
 
-        @known_gaps(streams_are_not_registered.shown(artifacts=(1, 2)))
+        @known_gaps(streams_are_not_registered.shown(artifacts=(2,)))
         def test_activation_offloading(self):
             def offload(module, _):
                 sines = {"op": "call_function", "target": torch.ops.aten.sin.default}
