@@ -846,8 +846,8 @@ def judge(script, logged, name, code=False, failure=None):
 
 
 @contextlib.contextmanager
-def torch_at_home(folder):
-    """Make torch log an artifact for every compile, forget other tests, and stay at home.
+def isolated_torch(folder):
+    """Make torch log an artifact for every compile, forget other tests, and write nowhere else.
 
     Takes the folder for what torch writes while tracing. What is private to torch is
     here, in one place: none of it has a public way.
@@ -934,7 +934,7 @@ class ArtifactTestCase(TestCase):
         wiring.enter_context(mock.patch.object(tempfile, "tempdir", cache))
         for name in ("TRITON_CACHE_DIR", "PYTORCH_KERNEL_CACHE_PATH"):
             os.environ.setdefault(name, cache)  # else in the home folder
-        wiring.enter_context(torch_at_home(folder))
+        wiring.enter_context(isolated_torch(folder))
         # init_process_group puts the rank in front of each line of it.
         wiring.enter_context(mock.patch.object(sys, "excepthook", sys.excepthook))
 
@@ -945,7 +945,7 @@ class ArtifactTestCase(TestCase):
         graphs.addFilter(lambda record: artifact_name(record) in (*GRAPHS, CODE))
         # One buffer for both, so that each comes behind its artifact.
         graphs.buffer = self.handler.buffer
-        # Alone, since torch's own handler would put the test into a trace of the user's.
+        # In place of torch's own handler, which may write to a trace that the user asked for.
         handlers = [self.handler, graphs]
         wiring.enter_context(mock.patch.object(trace_log, "handlers", handlers))
         wiring.callback(trace_log.setLevel, trace_log.level)
@@ -1554,6 +1554,21 @@ class RecordedStateTest(ArtifactTestCase):
         torch.compile(lambda x: x + 1)(torch.randn(3))
         (script,) = self.scripts()
         self.assertNotIn("TORCHDYNAMO_REPRO_AFTER", environment_of(script))
+
+    def test_vector_instructions_and_threads(self):
+        # As users have it: the other tests do without both.
+        os.environ["OMP_NUM_THREADS"] = "2"  # of the artifact
+        self.addCleanup(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(2)
+        with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
+            self.verify(lambda x: x.sin().sum(1) + 1, torch.randn(2**10, 2**6), code=True)
+
+    @known_gaps(threads_are_lost)
+    def test_number_of_threads(self):
+        os.environ["OMP_NUM_THREADS"] = "1"  # of the artifact
+        self.addCleanup(torch.set_num_threads, torch.get_num_threads())
+        torch.set_num_threads(3)
+        self.verify(lambda x: x.sin() + 1, torch.randn(2**16), code=True)
 
 
 def configs_in_force(changed_alone=False):
@@ -2451,8 +2466,8 @@ class DebugFolderTest(ArtifactTestCase):
         """Do what the last lines of an artifact say; return args and mod(*args)."""
         result = os.path.join(torch._dynamo.config.debug_dir_root, "result.pt")
         script, runs = re.subn(r"(?m)^ +run_repro\(.*\n", "", script)
-        script, told = re.subn(r"(?m)^( +)# (mod, args = .*|mod\(.*)", r"\1\2", script)
-        self.assertEqual((runs, told), (1, 2), script)
+        script, lines = re.subn(r"(?m)^( +)# (mod, args = .*|mod\(.*)", r"\1\2", script)
+        self.assertEqual((runs, lines), (1, 2), script)
         script = script.replace("mod(*args)", f"torch.save((args, mod(*args)), {result!r})")
         verdict = judge(script, {}, f"{self.id()}.get_args")
         self.assertEqual(verdict.kind, "runs", verdict.report)
@@ -2625,21 +2640,6 @@ class GeneratedCodeTest(ArtifactTestCase):
         torch.use_deterministic_algorithms(True)
         self.verify_code(lambda x, y: x.index_add(0, index, y), self.randn(4, 5), self.randn(3, 5))
 
-    def test_vector_instructions_and_threads(self):
-        # As users have it: the other tests do without both.
-        os.environ["OMP_NUM_THREADS"] = "2"  # of the artifact
-        self.addCleanup(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(2)
-        with torch._inductor.config.patch({"cpp.vec_isa_ok": True}):
-            self.verify_code(lambda x: x.sin().sum(1) + 1, torch.randn(2**10, 2**6))
-
-    @known_gaps(threads_are_lost)
-    def test_number_of_threads(self):
-        os.environ["OMP_NUM_THREADS"] = "1"  # of the artifact
-        self.addCleanup(torch.set_num_threads, torch.get_num_threads())
-        torch.set_num_threads(3)
-        self.verify_code(lambda x: x.sin() + 1, torch.randn(2**16))
-
     def test_options_of_a_backend(self):
         from torch._inductor.compile_fx import compile_fx
 
@@ -2697,7 +2697,6 @@ if ACCELERATOR:
 
             self.verify(f, self.randn(64))
 
-        @known_gaps(streams_are_not_registered.shown(artifacts=(2,)))
         def test_activation_offloading(self):
             def offload(module, _):
                 sines = {"op": "call_function", "target": torch.ops.aten.sin.default}
@@ -3225,9 +3224,9 @@ def worker_count():
     text = os.environ.get("FX_GRAPH_RUNNABLE_JOBS")
     if text is None:
         # What a test and its artifact took together at most, the second on an NVIDIA H100.
-        of_memory = usable_memory() / (0.9 * 2**30)
-        of_accelerator = free_accelerator_memory() / (1.5 * 2**30)
-        return max(1, int(min(usable_cores(), of_memory, of_accelerator)))
+        by_memory = usable_memory() / (0.9 * 2**30)
+        by_accelerator = free_accelerator_memory() / (1.5 * 2**30)
+        return max(1, int(min(usable_cores(), by_memory, by_accelerator)))
     if text.isdecimal() and int(text) > 0:
         return int(text)
     raise ValueError(f"FX_GRAPH_RUNNABLE_JOBS={text!r}: give a number of processes, such as 2")
