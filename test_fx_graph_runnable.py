@@ -845,63 +845,60 @@ def judge(script, logged, name, code=False, failure=None):
 # The test case: wires the capture, keeps what torch does inside the test, and judges.
 
 
-@contextlib.contextmanager
-def isolated_torch(folder):
-    """Make torch log an artifact for every compile, forget other tests, and write nowhere else.
-
-    Takes the folder for what torch writes while tracing. What is private to torch is
-    here, in one place: none of it has a public way.
-    """
-    import torch._dynamo.config as dynamo_config
-    import torch._functorch.config as functorch_config
-    import torch._inductor.config as inductor_config
-    import torch.compiler.config as compiler_config
+def reset_torch():
+    """Make torch forget what was compiled, and what it found out meanwhile."""
     from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
     from torch._inductor.cpu_vec_isa import supported_vec_isa_list, valid_vec_isa_list
     from torch._logging.structured import INTERN_TABLE
     from torch.compiler._cache import CacheArtifactManager
 
-    def reset():
-        torch.compiler.reset()
-        kernel_side_table.reset_table()  # written into each artifact, whole
-        INTERN_TABLE.clear()
-        CacheArtifactManager.clear()  # what save_cache_artifacts saves
-        # What was found out with cpp.vec_isa_ok, or without it.
-        for found_out in (
-            valid_vec_isa_list,
-            *(type(isa).__bool__ for isa in supported_vec_isa_list),
-        ):
-            getattr(found_out, "cache_clear", bool)()
+    torch.compiler.reset()
+    kernel_side_table.reset_table()  # written into each artifact, whole
+    INTERN_TABLE.clear()
+    CacheArtifactManager.clear()  # what save_cache_artifacts saves
+    # What it found out with cpp.vec_isa_ok, or without it.
+    for check in (valid_vec_isa_list, *(type(isa).__bool__ for isa in supported_vec_isa_list)):
+        getattr(check, "cache_clear", bool)()
 
-    wiring = contextlib.ExitStack()
-    for config in (compiler_config, dynamo_config, functorch_config, inductor_config):
-        for entry in config._config.values():
-            if "env_value_force" in vars(entry):  # read at import: see FORCED
-                unset = type(entry).env_value_force
-                wiring.enter_context(mock.patch.object(entry, "env_value_force", unset))
-    with (
-        wiring,
+
+@contextlib.contextmanager
+def isolated_torch(folder):
+    """Make torch log an artifact for every compile, forget other tests, and write nowhere else.
+
+    Takes the folder for what torch writes while tracing. What is private to torch is here and
+    in reset_torch, in one place: none of it has a public way.
+    """
+    import torch._dynamo.config as dynamo_config
+    import torch._functorch.config as functorch_config
+    import torch._inductor.config as inductor_config
+    import torch.compiler.config as compiler_config
+
+    inductor_configs = {
         # A hit in a graph cache replays the artifact of an earlier compile, or logs none.
-        functorch_config.patch(enable_autograd_cache=False, enable_remote_autograd_cache=False),
-        inductor_config.patch(
-            {
-                "fx_graph_cache": False,
-                "fx_graph_remote_cache": False,
-                # TORCH_COMPILE_DEBUG switched it on if it was set when torch was imported.
-                "trace.enabled": False,
-                # Else each process builds C++ to probe the CPU, which no artifact depends on.
-                "cpp.vec_isa_ok": False,
-                # To start workers takes longer than to compile a small graph.
-                "compile_threads": 1,
-            }
-        ),
-        dynamo_config.patch(debug_dir_root=folder),
-    ):
-        reset()
-        try:
-            yield
-        finally:
-            reset()
+        "fx_graph_cache": False,
+        "fx_graph_remote_cache": False,
+        # TORCH_COMPILE_DEBUG switched it on if it was set when torch was imported.
+        "trace.enabled": False,
+        # Else each process builds C++ to probe the CPU, which no artifact depends on.
+        "cpp.vec_isa_ok": False,
+        # To start workers takes longer than to compile a small graph.
+        "compile_threads": 1,
+    }
+    with contextlib.ExitStack() as wiring:
+        for config in (compiler_config, dynamo_config, functorch_config, inductor_config):
+            for entry in config._config.values():
+                if "env_value_force" in vars(entry):  # read at import: see FORCED
+                    unset = type(entry).env_value_force
+                    wiring.enter_context(mock.patch.object(entry, "env_value_force", unset))
+        for patch in (
+            functorch_config.patch(enable_autograd_cache=False, enable_remote_autograd_cache=False),
+            inductor_config.patch(inductor_configs),
+            dynamo_config.patch(debug_dir_root=folder),
+        ):
+            wiring.enter_context(patch)
+        reset_torch()
+        wiring.callback(reset_torch)
+        yield
 
 
 @skip_in_fbcode
