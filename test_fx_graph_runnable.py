@@ -258,9 +258,9 @@ def names_in(node, context):
     return [name.id for name in names if isinstance(name.ctx, context)]
 
 
-def effect_of(node):
-    """Return what a statement of a graph does besides its result: 2 if it may write in place,
-    1 if it draws random numbers, communicates, prints or checks, else 0.
+def effect_of(node, is_used):
+    """Return what a statement of a graph does besides its result, if that is used or not: 2 if it
+    may write in place, 1 if it draws random numbers, communicates, prints or checks, else 0.
     """
     call = getattr(node, "value", None)
     name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
@@ -268,17 +268,17 @@ def effect_of(node):
         return 0  # it computes with sizes, say
     if name == "torch.ops.higher_order.with_effects":
         return 1  # an operator and its token
+    if name.endswith("c10d_functional.wait_tensor.default"):
+        return 0 if is_used else 2  # it waits for what is written in place
     try:
         op = functools.reduce(getattr, name.split(".")[1:], torch)
         schema = op._schema  # private, but what torch itself goes by
     except (AttributeError, RuntimeError):  # it has subgraphs, or is unknown here
         return 2
-    draws = torch.Tag.nondeterministic_seeded in op.tags or re.search(
-        r"inductor_seeds?\.|c10d\w*\.(?!wait_tensor)", name
-    )
+    draws = torch.Tag.nondeterministic_seeded in op.tags or "prims.inductor_seed" in name
     if "_scaled_dot_product" in name:  # it draws with dropout alone
         draws = any(isinstance(getattr(arg, "value", 0), float) and arg.value for arg in call.args)
-    return 2 if schema.is_mutable else int(bool(draws or not schema.returns))
+    return 2 if schema.is_mutable else int(draws or "c10d" in name or not schema.returns)
 
 
 def in_order_of_use(nodes):
@@ -289,13 +289,15 @@ def in_order_of_use(nodes):
     used = {name for node in nodes for name in names_in(node, ast.Load)}
     made_by, roots, part, writers = {}, [], {}, 0
     for node in nodes:
-        effect, made = effect_of(node), names_in(node, ast.Store)
+        made = names_in(node, ast.Store)
+        is_used = bool(used.intersection(made))
+        effect = effect_of(node, is_used)
         made_by.update(dict.fromkeys(made, node))
         part[node] = 2 * writers + (effect == 2)
         writers += effect == 2
         # Tracing anew reads all outputs of an operator, used or not.
         is_read_out = isinstance(getattr(node, "value", None), ast.Subscript)
-        if effect or not used.intersection(made) and not is_read_out:
+        if effect or not is_used and not is_read_out:
             roots.append(node)
     ordered = []
     for number in sorted(set(part.values())):

@@ -386,6 +386,9 @@ class GraphsTest(HarnessTestCase):
             late = graph_of(["f32[2][1]cpu"], one, two, *waits, "return (z1, z2)")
             early = graph_of(["f32[2][1]cpu"], one, waits[0], two, waits[1], last)
             self.assertEqual(not graph_difference(late, early), is_same)
+        reads = ["torch.ops._c10d_functional.wait_tensor.default(a)", "z = torch.f(a)"]
+        graphs = [graph_of(["f32[2][1]cpu"], *o, "return (z,)") for o in (reads, reads[::-1])]
+        self.assertNotEqual(graph_difference(*graphs), "")
 
     def test_number_among_the_inputs(self):
         for last, is_same in (("return (a,)", True), ("return (a, b)", False)):
