@@ -46,7 +46,7 @@ from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
 
-# So that helpers is found however this file was: as a script, a module, or a path.
+# helpers.py lies beside this file, however that is started: as a script, a module, or a path.
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
 from helpers import (  # noqa: E402
     ACCELERATOR,
@@ -65,8 +65,8 @@ from helpers import (  # noqa: E402
 import torch  # noqa: E402
 import torch.distributed as dist  # noqa: E402
 
-# Options that test/run_test.py of a fork of PyTorch passes: only its own run_tests knows
-# them, and that wants its own TestCase. It needs packages that torch does not bring.
+# Options that test/run_test.py of a fork of PyTorch passes. Only PyTorch's own run_tests knows
+# them; it needs its own TestCase, and packages that torch does not bring.
 FORK_OPTION = re.compile(
     r"--(discover-tests|import-(disabled|slow)-tests|log-suffix|pytest-single-test|run-parallel"
     r"|rerun-disabled-tests|save-xml|shard-id|subprocess|use-pytest)(=.*)?"
@@ -85,7 +85,7 @@ else:
         loader.suiteClass = ParallelSuite
         main = unittest.main(testLoader=loader, testRunner=Runner, exit=False)
         passed = main.result.wasSuccessful()
-        atexit._run_exitfuncs()  # all of an exit but to tear torch down, for a second
+        atexit._run_exitfuncs()  # what happens at exit, except tearing torch down, which takes a second
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(not passed)
@@ -100,14 +100,14 @@ trace_log = logging.getLogger("torch.__trace")
 ARTIFACT = "fx_graph_runnable"
 GRAPHS = ("before_post_grad_graph", "inductor_post_grad_graph")
 CODE = "inductor_output_code"
-METRICS = "compilation_metrics"  # say how a program failed, if it did
+METRICS = "compilation_metrics"  # these say how a program failed, if it did
 
 
 def artifact_name(record):
     """Return the name of the artifact that a record of the trace is, or None."""
     metadata = getattr(record, "metadata", {})
     name = (metadata.get("artifact") or {}).get("name")
-    # A graph cache logs it as a record of its own; in 2.9 a compile had another name for it.
+    # A graph cache logs this graph as a record of its own kind; 2.9 has another name for it.
     if GRAPHS[1] in metadata or name == "after_post_grad_graph":
         return GRAPHS[1]
     return next((other for other in (CODE, METRICS) if other in metadata), name)
@@ -182,7 +182,7 @@ def read_trace(path, offset=0, lineno=1):
 
 def trace_record(head, lineno, offset, payload, is_last=False):
     """Return a record of a trace from its lines in the log, as bytes: see read_trace."""
-    # Where it came by way of Windows, each line ends with a carriage return.
+    # A trace that passed through Windows has a carriage return at the end of each line.
     payload = b"".join(payload).replace(b"\r\n", b"\n").removesuffix(b"\n")
     text = payload.decode(errors="backslashreplace")
     metadata, problem, changed = {}, "is no record of a trace", False
@@ -249,7 +249,7 @@ class Renamer(ast.NodeTransformer):
         if isinstance(node, ast.Name):
             return ast.Name(self.names.get(node.id, node.id))
         node = self.generic_visit(node)
-        return ast.List(node.elts) if isinstance(node, ast.Tuple) else node  # the same to operators
+        return ast.List(node.elts) if isinstance(node, ast.Tuple) else node  # operators take both
 
 
 def names_in(node, context):
@@ -265,7 +265,7 @@ def effect_of(node, is_used):
     call = getattr(node, "value", None)
     name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
     if not name.startswith("torch.ops."):
-        return 0  # it computes with sizes, say
+        return 0  # arithmetic with sizes, say
     if name == "torch.ops.higher_order.with_effects":
         return 1  # an operator and its token
     if name.endswith("c10d_functional.wait_tensor.default"):
@@ -295,7 +295,7 @@ def in_order_of_use(nodes):
         made_by.update(dict.fromkeys(made, node))
         part[node] = 2 * writers + (effect == 2)
         writers += effect == 2
-        # Tracing anew reads all outputs of an operator, used or not.
+        # Tracing again reads out every output of an operator, used or not.
         is_read_out = isinstance(getattr(node, "value", None), ast.Subscript)
         if effect or not is_used and not is_read_out:
             roots.append(node)
@@ -345,14 +345,14 @@ def scope_lines(scope):
         for node in forward.args.args[1:]:
             kind, sizes = sizes_in(node)
             if kind == f"Sym({MARK})" and not symbols_in(sizes[0]) and node.arg not in used:
-                kind, sizes = "", []  # a number, which stands where it is used
+                kind, sizes = "", []  # a number: it is written out where it is used
             yield f"{renamer.name(node.arg, 'input')}: {kind}", sizes
         is_cleanup = lambda n: isinstance(n, ast.Assign) and ast.unparse(n.value) == "None"
         for node in in_order_of_use([node for node in forward.body if not is_cleanup(node)]):
             if not (made := names_in(node, ast.Store)):
                 yield ast.unparse(renamer.visit(node)), []
                 continue
-            # By its operator: torch.ops.aten.mul.Tensor makes mul_0, mul_1, ...
+            # A value is named by its operator: torch.ops.aten.mul.Tensor makes mul_0, mul_1, ...
             called = not renamer.path(node.value) and getattr(node.value, "func", None)
             path = re.findall(r"\w+", ast.unparse(called)) if called else ["value"]
             value = ast.unparse(renamer.visit(node.value))
@@ -369,10 +369,10 @@ def graph_lines(text):
     """Return the lines of a graph, as torch.fx.GraphModule.print_readable returns it, as a list
     of (text with a MARK for each size, sizes).
     """
-    # The class of a lambda prints as "<lambda>".
+    # A lambda's class prints as "<lambda>".
     tree = parse(re.sub(r"(?m)^( *class )<(\w+)>", r"\1_\2", text))
     classes = [node for node in getattr(tree, "body", ()) if isinstance(node, ast.ClassDef)]
-    if not classes:  # a value prints as no Python: each line counts as it is
+    if not classes:  # some values print as no Python: then each line counts as it is
         return [
             (line.strip(), []) for line in text.split("\n") if line.strip()[:1] not in ("", "#")
         ]
@@ -433,7 +433,7 @@ def symbol_values(pairs):
             if all(map(is_new, (0, 1), pair)) and kind_of(pair[0]) == kind_of(pair[1]):
                 sides[0][pair[0]] = sides[1][pair[1]] = next(fresh)
             for side, opposite in ((0, pair[1]), (1, pair[0])):
-                # An artifact of hints has symbols of its own beside them: up to 2.12.
+                # Up to 2.12, an artifact of hints has symbols of its own beside them.
                 is_known = opposite in hints if side else False
                 if is_new(side, pair[side]) and (is_known or symbols_in(opposite) != [opposite]):
                     value = value_of(opposite, sides[1 - side])
@@ -507,8 +507,8 @@ def graph_difference(compiled, rebuilt):
     return difference(*lines, note)
 
 
-# In generated code: a name or a string; a comment, where it is none of a string; and what
-# is spelled arbitrarily, besides the names of kernels, of a graph's inputs and of its symbols.
+# In generated code: a comment outside of strings, a string, or a name; and the names that are
+# arbitrary, besides those of kernels, of a graph's inputs and of its symbols.
 CODE_TOKEN = re.compile(
     r"""(?P<comment>(?:^|;)\s*//.*|(?:^|\s+)\#(?:\ .*)?$)"""
     r"""|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?<![.\w])[^\W\d]\w*"""
@@ -546,7 +546,7 @@ def code_lines(text):
         "'backend_hash': '[0-9A-F]+'", "'backend_hash': ''", KERNEL.sub(in_one_name, text)
     )
     if release() < (2, 15):
-        # In each kernel for a GPU the role is lost: see test_role_of_an_inference_graph.
+        # Each kernel for a GPU shows the role, which is lost: see test_role_of_an_inference_graph.
         text = re.sub("'optimize_mem': (True|False)", "'optimize_mem': ''", text)
     lines = (CODE_TOKEN.sub(new_token, line).rstrip() for line in text.split("\n"))
     return [line for line in lines if line]
@@ -554,16 +554,16 @@ def code_lines(text):
 
 # Verdict: run one artifact in a fresh process, and compare the graph that it compiles.
 
-# An artifact is to compile its graph, not to take it from where its program left it.
+# An artifact must compile its graph, not load it from a cache that its program filled.
 NO_GRAPH_CACHES = {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0", "TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
-# What would send the output of a child elsewhere, or decides what the caches do. torch copies
-# its variables into each artifact, where they win over the environment of the child.
+# Variables that would send a child's output elsewhere, or switch its caches. torch copies them
+# into each artifact, where they override the environment of the child.
 REDIRECTING = (
     *("TORCH_TRACE", "TORCH_DTRACE", "TORCH_LOGS", "TORCH_LOGS_OUT"),
     *("TORCH_COMPILE_DEBUG", "TORCH_COMPILE_DEBUG_DIR", *NO_GRAPH_CACHES),
     *("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "TORCH_COMPILE_FORCE_DISABLE_CACHES"),
 )
-# More that wins over what a test patches in torch's configs, and could turn its verdict.
+# Variables that override what a test patches in torch's configs, and could change its verdict.
 FORCED = (
     *("TORCHINDUCTOR_CUDAGRAPH_OR_ERROR", "TORCHINDUCTOR_DELAY_REALIZE_CHEAP_OUTPUTS"),
     *("TORCHINDUCTOR_DISABLED_PASSES", "TORCHINDUCTOR_ERROR_ON_CUSTOM_OP_ALIASING"),
@@ -603,7 +603,7 @@ if re.search(r"\s", TEMPORARY) and os.path.isdir("/tmp"):
 def run_folder():
     """Return the folder (a Path) for all that this process writes; it is gone at exit."""
     if sys.argv[1:2] == ["--serve"]:
-        return Path(sys.argv[2])  # in that of the first process, which removes it
+        return Path(sys.argv[2])  # within that of the first process, which removes it
     folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=TEMPORARY)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
@@ -633,7 +633,7 @@ def child_python_path():
     paths = [os.path.abspath(path) for path in paths if path]
     root = str(Path(torch.__file__).absolute().parents[1])
     if root not in [*site.getsitepackages(), site.getusersitepackages(), *paths]:
-        # Found through the working directory: a fork built in place.
+        # A fork that was built in place, and is found through the working directory.
         paths.insert(0, root)
     return os.pathsep.join(paths)
 
@@ -645,7 +645,7 @@ def child_environ():
     all children of a run share what the first of them compiled.
     """
     environ = os.environ | {"PYTHONPATH": child_python_path()}
-    if sys.dont_write_bytecode:  # python -B: nor may they
+    if sys.dont_write_bytecode:  # by python -B: children must not write it either
         environ["PYTHONDONTWRITEBYTECODE"] = "1"
     if not os.path.exists(importlib.util.cache_from_source(torch.__file__)):
         environ["PYTHONPYCACHEPREFIX"] = str(run_folder() / "bytecode")
@@ -846,7 +846,7 @@ def judge(script, logged, name, code=False, failure=None):
     return verdict._replace(report=report, kept=kept)
 
 
-# The test case: wires the capture, keeps what torch does inside the test, and judges.
+# The test case: captures artifacts, undoes what a test changes in torch, and judges.
 
 
 def reset_torch():
@@ -1089,7 +1089,7 @@ def known_gaps(*gaps):
     return mark
 
 
-# The gaps, each in one place: by what was lost, with the error, the issue and the releases.
+# The gaps, grouped by what is lost: each with its error, its issue and its releases.
 # fmt: off
 
 # Symbolic sizes.
@@ -1509,7 +1509,7 @@ class RecordedStateTest(ArtifactTestCase):
         ):
             torch.compile(lambda x: x.sin() + 1)(torch.randn(2**16))
         (script,) = self._exec_and_verify_payload(code=True)
-        for line in (  # what decides no code
+        for line in (  # these decide no code
             "torch._dynamo.config.recompile_limit = 3",
             "torch._functorch.config.activation_memory_budget = 0.5",
             "os.environ['TORCH_PLAIN'] = 'plain'",
@@ -1559,7 +1559,7 @@ class RecordedStateTest(ArtifactTestCase):
         self.assertNotIn("TORCHDYNAMO_REPRO_AFTER", environment_of(script))
 
     def test_vector_instructions_and_threads(self):
-        # As users have it: the other tests do without both.
+        # As users run it: the other tests use neither.
         os.environ["OMP_NUM_THREADS"] = "2"  # of the artifact
         self.addCleanup(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(2)
@@ -1581,7 +1581,7 @@ def configs_in_force(changed_alone=False):
     found = {}
     for config in (torch._dynamo.config, torch._functorch.config, torch._inductor.config):
         for name, value in config.get_config_copy().items():
-            # Where defaults are is private.
+            # Defaults have no public name.
             if not changed_alone or value != config._config[name].default:
                 text = repr(sorted(map(str, value)) if isinstance(value, set) else value)
                 found[f"{config.__name__}.{name}"] = re.sub(" at 0x[0-9a-f]+", "", text)
@@ -2411,7 +2411,9 @@ class AheadOfTimeTest(ArtifactTestCase):
     def package(self, model, *inputs, **options):
         """Export a module, and compile it into a package."""
         program = torch.export.export(model.to(self.device), inputs, **options)
-        configs = {"aot_inductor.package_cpp_only": True}  # what C++ compiles to is not asked for
+        configs = {
+            "aot_inductor.package_cpp_only": True
+        }  # to compile the C++ would take long, and decide nothing
         with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
             path = os.path.join(folder, "model.pt2")
             torch._inductor.aoti_compile_and_package(
@@ -2539,7 +2541,7 @@ class FailuresTest(ArtifactTestCase):
 class CommandsTest(ArtifactTestCase):
     """What an artifact does besides running, as its --help says."""
 
-    is_slow = True  # the minifier starts a process for each of its seven guesses
+    is_slow = True  # the minifier starts seven processes, one for each guess
 
     def artifact(self, bug=None):
         """Return the artifact of a sine and a relu, the latter with a bug: see FailuresTest."""
@@ -3139,13 +3141,13 @@ def sources(path):
     return found
 
 
-# Lines of an artifact that name folders of the machine that it was recorded on.
+# Lines of an artifact that name folders of the machine where it was recorded.
 FOLDERS = (*REDIRECTING, "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 ELSEWHERE = re.compile(
     rf"(?m)^(?:os\.environ\['(?:{'|'.join(FOLDERS)})'\]"
     r"|torch\._dynamo\.config\.debug_dir_root) = .*\n"
 )
-# More that differs from rank to rank, and decides nothing: paths, and an address.
+# Other paths, and an address: they differ between ranks, and decide nothing.
 OF_A_RANK = re.compile(r"(?m)^os\.environ\['\w+_(?:DIR|FILE|HOME|PATH|PTR|ROOT)'\] = '[^'\\\n]*'\n")
 
 
@@ -3226,7 +3228,7 @@ def worker_count():
     """
     text = os.environ.get("FX_GRAPH_RUNNABLE_JOBS")
     if text is None:
-        # What a test and its artifact took together at most, the second on an NVIDIA H100.
+        # What a test and its artifact needed together at most; of an accelerator, on an NVIDIA H100.
         by_memory = usable_memory() / (0.9 * 2**30)
         by_accelerator = free_accelerator_memory() / (1.5 * 2**30)
         return max(1, int(min(usable_cores(), by_memory, by_accelerator)))
@@ -3255,7 +3257,9 @@ def in_threads(work, items, count, stop):
         for thread in threads:
             thread.start()
         for _ in items:
-            while not ended:  # not a lock: a signal that another thread takes wakes no waiting one
+            while (
+                not ended
+            ):  # no lock: a signal that another thread handles does not wake a waiting one
                 time.sleep(0.02)
             item, answer, error = ended.popleft()
             if error:
@@ -3383,7 +3387,7 @@ def outcome(test, **options):
     entries += [("unexpectedSuccesses", "") for _ in result.unexpectedSuccesses]
     for kind in ("failures", "errors", "expectedFailures"):
         for source, text in getattr(result, kind):
-            # Another source than the test is a subtest, or what sets up its class.
+            # A source other than the test is a subtest, or the set-up of its class.
             entries.append((kind, text if source is test else f"{source}\n{text}"))
     return seconds, entries
 
@@ -3399,7 +3403,7 @@ def report(result, test, seconds, entries):
         else:
             add = {"failures": result.addFailure, "errors": result.addError}
             add = add.get(kind, result.addExpectedFailure)
-            # The text has its own traceback.
+            # The text is the traceback.
             with mock.patch.object(result, "_exc_info_to_string", lambda *_, text=text: text):
                 add(test, (RuntimeError, RuntimeError(), None))
     if not entries:
@@ -3443,7 +3447,7 @@ def start_server(file):
     """Start a process that runs `serve` for the tests of this file, in a folder of its own."""
     folder = tempfile.mkdtemp(dir=run_folder())
     environ = child_environ()
-    # The processes themselves are the parallelism.
+    # One thread each: there are as many processes as cores.
     environ |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     with open(os.path.join(folder, "printed"), "ab") as printed:
         return subprocess.Popen(
@@ -3453,7 +3457,7 @@ def start_server(file):
             stdout=subprocess.PIPE,
             stderr=printed,
             text=True,
-            start_new_session=True,  # what a terminal sends is for the first process
+            start_new_session=True,  # a terminal's signals go to the first process alone
         )
 
 
@@ -3462,7 +3466,7 @@ def end_server(server):
     server.terminate()
     with contextlib.suppress(subprocess.TimeoutExpired):
         server.wait(10)
-    end_process(server.pid)  # with a compiler that it was waiting for
+    end_process(server.pid)  # and, with it, a compiler that it was waiting for
     server.stdin.close()
     server.stdout.close()
     folder = Path(server.args[-1])
@@ -3567,7 +3571,7 @@ class ParallelSuite(unittest.TestSuite):
                         break
         except KeyboardInterrupt:
             error = KeyboardInterrupt(f"{len(tests) - done} of {len(tests)} tests did not end")
-            # In unittest, what stands for a failure that is of no test.
+            # unittest's own way to report an error outside of tests.
             holder = unittest.suite._ErrorHolder("interrupted")
             result.addError(holder, (type(error), error, None))
         return result
