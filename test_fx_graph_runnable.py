@@ -218,7 +218,7 @@ def parse(script):
 # the symbols of both get values, and sizes are the same if their values are.
 
 
-MARK = "\0"
+MARK = "\0"  # stands for a size in a line
 
 
 class Renamer(ast.NodeTransformer):
@@ -3112,11 +3112,10 @@ def read_files(path):
     files = sorted(file for file in files if file[0] > number_of(path))
     ids = re.fullmatch(r"(?:-|(\d+))_(\d+)_(\d+)_(\d+)", path.parent.name)
     ids = [number and int(number) for number in ids.groups()] if ids else []
-    keys = ("compiled_autograd_id", "frame_id", "frame_compile_id", "attempt")
     for index, (_, name, file) in enumerate([(0, ARTIFACT, path), *files]):
         if index and name == ARTIFACT:
             return
-        metadata = {"artifact": {"name": name}, **dict(zip(keys, ids, strict=False))}
+        metadata = {"artifact": {"name": name}, **dict(zip(IDS, ids, strict=False))}
         fields = {"metadata": metadata, "payload": file.read_text("utf-8", "replace")}
         fields |= {"lineno": 0, "offset": 0, "problem": None, "changed": False}
         yield logging.makeLogRecord(fields)
