@@ -45,10 +45,8 @@ def release(version=torch.__version__):
     """Return a version as (major, minor, micro): "2.13.0a0+git1234" is 2.13.0. Raises ValueError."""
     if match := re.match(r"(\d{1,2})\.(\d+)(?:\.(\d+))?", version):
         return tuple(int(number) for number in match.groups("0"))
-    advice = "build it with PYTORCH_BUILD_VERSION set to the release that it is based on, as in"
-    raise ValueError(
-        f"torch has the version {version!r}, which is no release: {advice} 2.13.0+ours"
-    )
+    advice = "build it with PYTORCH_BUILD_VERSION set to the release it is based on: 2.13.0+ours"
+    raise ValueError(f"torch has the version {version!r}, which is no release: {advice}")
 
 
 def is_published(version=torch.__version__):
@@ -84,16 +82,9 @@ def free_accelerator_memory():
     return math.inf
 
 
-skip_in_fbcode = unittest.skipIf(
-    IS_FBCODE or IS_SANDCASTLE, "in fbcode and sandcastle a child process cannot import torch"
-)
+skip_in_fbcode = unittest.skipIf(IS_FBCODE or IS_SANDCASTLE, "in fbcode no child can import torch")
 skip_if_compile_disabled = unittest.skipIf(
-    COMPILE_DISABLED_BY,
-    f"{' and '.join(COMPILE_DISABLED_BY)} in the environment: torch.compile is off",
+    COMPILE_DISABLED_BY, f"torch.compile is off, by {' and '.join(COMPILE_DISABLED_BY)}"
 )
-requires_distributed = unittest.skipUnless(
-    HAS_DISTRIBUTED, "this torch was built without torch.distributed"
-)
-requires_triton = unittest.skipUnless(
-    HAS_TRITON, "needs Triton and an accelerator that it can drive"
-)
+requires_distributed = unittest.skipUnless(HAS_DISTRIBUTED, "this torch has no torch.distributed")
+requires_triton = unittest.skipUnless(HAS_TRITON, "needs Triton, and an accelerator that it drives")
