@@ -1042,8 +1042,8 @@ class EngineTest(HarnessTestCase):
             stderr = io.StringIO()
             with contextlib.redirect_stdout(io.StringIO()) as stdout:
                 Runner(stderr, verbosity=2, **options).run(suite_class(map(self.Toys, names)))
-            text = re.sub(r"(?m)^\[\d/7\] \d\.\d s ", "", stderr.getvalue())
-            return re.sub(r"in \d\.\d+s|0x[0-9a-f]+", "", text) + stdout.getvalue()
+            text = re.sub(r"(?m)^\[\d/7\] \d+\.\d s ", "", stderr.getvalue())
+            return re.sub(r"in \d+\.\d+s|0x[0-9a-f]+", "", text) + stdout.getvalue()
 
         for options in ({}, {"failfast": True}, {"buffer": True}, {"tb_locals": True}):
             theirs = printed(unittest.TestSuite, **options)
