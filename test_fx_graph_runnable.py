@@ -1872,6 +1872,17 @@ class TrainingTest(ArtifactTestCase):
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
             self.verify(f, self.randn(5, requires_grad=True), *numbers, backward=True, artifacts=2)
 
+    @known_gaps(
+        items_cannot_be_traced,
+        inputs_are_none.shown(kind="fails", error="Tensor but got None", artifacts=(2,)),
+    )
+    @unittest.skipIf(release() < (2, 12), "before 2.12 Inductor fails on it itself")
+    def test_truth_that_the_backward_saves(self):
+        n = torch.tensor(4, device=self.device)
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            x = self.randn(5, requires_grad=True)
+            self.verify(lambda x, n: x.sin() * (n.item() > 3), x, n, backward=True, artifacts=2)
+
 
 class ProgramsTest(ArtifactTestCase):
     """Operators and ways of compiling that people use."""
