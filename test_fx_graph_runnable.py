@@ -41,6 +41,7 @@ import sys
 import tempfile
 import threading
 import time
+import types
 import unittest
 from pathlib import Path
 from typing import NamedTuple
@@ -2173,6 +2174,23 @@ class CustomOperatorsTest(ArtifactTestCase):
 
         twice.register_fake(torch.empty_like)
         self.verify(lambda x: twice(x) + 1, self.randn(4))
+
+    @known_gaps(custom_operators_are_missing.shown(error="no attribute 'takes_foo'"))
+    def test_script_object(self):
+        library = Path(torch.__file__).with_name("lib") / "libtorchbind_test.so"
+        if not library.exists():
+            self.skipTest("this torch comes without its own library of ScriptObjects for tests")
+        torch.ops.load_library(library)
+        name, meta = "_TorchScriptTesting::_Foo", torch._C.DispatchKey.Meta
+        fake = type("Foo", (types.SimpleNamespace,), {})
+        fake.__obj_unflatten__ = classmethod(lambda cls, state: cls(**dict(state)))
+        torch._library.register_fake_class(name, fake)
+        self.addCleanup(torch._library.fake_class_registry.deregister_fake_class, name)
+        op = torch.ops._TorchScriptTesting.takes_foo
+        op.default.py_impl(meta)(lambda foo, x: torch.empty_like(x))
+        self.addCleanup(op.default.py_kernels.pop, meta)
+        foo = torch.classes._TorchScriptTesting._Foo(3, 4)
+        self.verify(lambda foo, x: op(foo, x) + 1, foo, self.randn(4))
 
     @unittest.skipIf(release() < (2, 13), "before 2.13 an operator takes no such value")
     @known_gaps(names_are_not_imported)
