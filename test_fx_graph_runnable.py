@@ -1027,7 +1027,9 @@ class Gap(NamedTuple):
     artifacts: tuple = (1,)
 
     def shown(self, **fields):
-        """Return it as a certain test shows it: by other `artifacts`, or on fewer releases."""
+        """Return it as a certain test shows it: in other artifacts, on fewer releases, or by
+        another kind and error.
+        """
         return self._replace(**fields)
 
     def is_open(self):
