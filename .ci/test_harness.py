@@ -1056,6 +1056,8 @@ class EngineTest(HarnessTestCase):
         """Run these of DeadlyToys, with a signal to all once so many have ended and one hangs.
         Returns what was printed.
         """
+        # A background job of a shell ignores SIGINT, and would have these runs ignore it, too.
+        self.addCleanup(signal.signal, number, signal.signal(number, signal.SIG_DFL))
         folder = tempfile.mkdtemp(dir=self.kept)
         pipe, reader = self.pipe(f"pipe_{jobs}")
         environ = {"TMPDIR": folder, "PIPE": pipe, "PYTHONPATH": suite.child_python_path()}
