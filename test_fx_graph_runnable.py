@@ -18,6 +18,7 @@ show it. While it is open, the test counts as skipped.
 import ast
 import atexit
 import collections
+import concurrent.futures
 import contextlib
 import difflib
 import enum
@@ -319,22 +320,18 @@ def sizes_in(node):
     """Return the type that a graph gives a value, "f32[s77, 3][3, 1]cpu" or "Sym(s77)", with a
     MARK for each size and stride, and these as a list.
     """
-    annotation = getattr(node, "annotation", None)
+    annotation, sizes = getattr(node, "annotation", None), []
     kind = getattr(annotation, "value", None) or (ast.unparse(annotation) if annotation else "")
-    match = isinstance(kind, str) and re.fullmatch(r"(.*[])])(\w*(?::\d+)?)", kind)
-    tree = parse(match[1].replace("[]", "[()]")) if match else None
-    if not isinstance(tree, ast.Module):
-        return str(kind), []
-    expression, groups = tree.body[0].value, []
-    while isinstance(expression, ast.Subscript):
-        groups.insert(0, getattr(expression.slice, "elts", [expression.slice]))
-        expression = expression.value
-    ends = "[]"
-    if isinstance(expression, ast.Call):
-        groups, expression, ends = [expression.args], expression.func, "()"
-    marks = "".join(ends[0] + ", ".join(MARK for _ in group) + ends[1] for group in groups)
-    sizes = [ast.unparse(size) for group in groups for size in group]
-    return ast.unparse(expression) + marks + match[2], sizes
+
+    def mark(match):
+        group = getattr(parse(match[0]), "body", None)
+        if not group:
+            return match[0]
+        found = getattr(group[0].value, "elts", [group[0].value])
+        sizes.extend(map(ast.unparse, found))
+        return f"{match[0][0]}{', '.join(MARK for _ in found)}{match[0][-1]}"
+
+    return re.sub(r"\[[^]]*\]|(?<=^Sym)\(.*\)$", mark, str(kind)), sizes
 
 
 def scope_lines(scope):
@@ -345,7 +342,7 @@ def scope_lines(scope):
         used = {name for node in forward.body for name in names_in(node, ast.Load)}
         for node in forward.args.args[1:]:
             kind, sizes = sizes_in(node)
-            if kind == f"Sym({MARK})" and not symbols_in(sizes[0]) and node.arg not in used:
+            if kind == f"Sym({MARK})" and not SYMBOL.search(sizes[0]) and node.arg not in used:
                 kind, sizes = "", []  # a number: it is written out where it is used
             yield f"{renamer.name(node.arg, 'input')}: {kind}", sizes
         is_cleanup = lambda n: isinstance(n, ast.Assign) and ast.unparse(n.value) == "None"
@@ -392,26 +389,24 @@ SIZE_FUNCTIONS = {
 }
 
 
-def symbols_in(size):
-    """Return the symbols of a size, ["s77", "u0"]; a letter says of which kind one is."""
-    return re.findall(r"\b[a-z]+\d+\b", size)
+SYMBOL = re.compile(r"\b[a-z]+\d+\b")  # s77, u0
 
 
 def kind_of(size):
     """Return the kinds of a size's symbols, "" if it is static, "u" if it is unbacked."""
-    return "".join(sorted({symbol.rstrip("0123456789") for symbol in symbols_in(size)}))
+    return "".join(sorted({symbol.rstrip("0123456789") for symbol in SYMBOL.findall(size)}))
 
 
 def value_of(size, values):
     """Return the value of a size under the values of its symbols, None if one has none; if it
     uses what is not known here, its text with the values in it.
     """
-    if not values.keys() >= set(symbols_in(size)):
+    if not values.keys() >= set(SYMBOL.findall(size)):
         return None
     try:
         return eval(size, {"__builtins__": {}}, SIZE_FUNCTIONS | values)
     except Exception:
-        return re.sub(r"\b[a-z]+\d+\b", lambda match: str(values[match[0]]), size)
+        return SYMBOL.sub(lambda match: str(values[match[0]]), size)
 
 
 def symbol_values(pairs):
@@ -426,33 +421,31 @@ def symbol_values(pairs):
     fresh = (720720 * prime for prime in primes)  # so that divisions are exact
     sides, hints = ({}, {}), set()
 
-    def is_new(side, size):
-        return symbols_in(size) == [size] and size not in sides[side]
+    def give_value(side, size, opposite):
+        is_new = lambda side, size: SYMBOL.fullmatch(size) and size not in sides[side]
+        if not is_new(side, size):
+            return
+        if is_new(1 - side, opposite) and kind_of(size) == kind_of(opposite):
+            sides[side][size] = sides[1 - side][opposite] = next(fresh)
+        # Up to 2.12, an artifact of hints has symbols of its own beside them.
+        elif not SYMBOL.fullmatch(opposite) or side and opposite in hints:
+            value = value_of(opposite, sides[1 - side])
+            if isinstance(value, (int, float)) and kind_of(opposite) in ("", kind_of(size)):
+                sides[side][size] = value
+                hints.update([] if side or kind_of(opposite) else [size])
 
-    def give_values(is_right_time):
-        for pair in filter(is_right_time, pairs):
-            if all(map(is_new, (0, 1), pair)) and kind_of(pair[0]) == kind_of(pair[1]):
-                sides[0][pair[0]] = sides[1][pair[1]] = next(fresh)
-            for side, opposite in ((0, pair[1]), (1, pair[0])):
-                # Up to 2.12, an artifact of hints has symbols of its own beside them.
-                is_known = opposite in hints if side else False
-                if is_new(side, pair[side]) and (is_known or symbols_in(opposite) != [opposite]):
-                    value = value_of(opposite, sides[1 - side])
-                    if isinstance(value, (int, float)) and kind_of(opposite) in (
-                        "",
-                        kind_of(pair[side]),
-                    ):
-                        sides[side][pair[side]] = value
-                        hints.update([pair[0]] if not side and not kind_of(opposite) else [])
+    def give_values(pairs):
+        for a, b in pairs:
+            give_value(0, a, b)
+            give_value(1, b, a)
 
-    give_values(lambda pair: not all(map(symbols_in, pair)))
+    give_values(pair for pair in pairs if not all(map(SYMBOL.search, pair)))
     known = -1
     while known < (known := sum(map(len, sides))):
-        give_values(lambda pair: True)
-    left = [
-        [s for p in pairs for s in symbols_in(p[side]) if s not in sides[side]] for side in (0, 1)
-    ]
-    for symbols in itertools.zip_longest(*map(dict.fromkeys, left)):
+        give_values(pairs)
+    found = [dict.fromkeys(SYMBOL.findall(" ".join(column))) for column in zip(*pairs, strict=True)]
+    left = [[s for s in found[side] if s not in sides[side]] for side in range(len(found))]
+    for symbols in itertools.zip_longest(*left):
         value = next(fresh)
         for side, symbol in enumerate(symbols):
             sides[side][symbol] = value
@@ -482,25 +475,20 @@ def graph_difference(compiled, rebuilt):
         value = value_of(size, values[side])
         return type(value), value, kind_of(size)
 
-    def name(side, size):
-        """Return one name for all sizes that mean the same, and another for each other."""
-        if (key := meaning(side, size)) not in names:
-            while size in names.values():
+    def line(side, text, sizes):
+        """Return a line with one name for all sizes that mean the same, and another for others."""
+        for size in sizes:
+            key = meaning(side, size)
+            while key not in names and size in names.values():
                 size += "'"
-            names[key] = size
-        return names[key]
+            text = text.replace(MARK, names.setdefault(key, size), 1)
+        return text
 
-    lines = []
-    for side, graph in enumerate(graphs):
-        named = [(text.split(MARK), [name(side, size) for size in sizes]) for text, sizes in graph]
-        lines.append(
-            ["".join(map("".join, zip(text, [*sizes, ""], strict=True))) for text, sizes in named]
-        )
-    changes = {
-        (bool(kind_of(a)), bool(kind_of(b))) for a, b in pairs if meaning(0, a) != meaning(1, b)
-    }
+    lines = [[line(side, *row) for row in graph] for side, graph in enumerate(graphs)]
+    meanings = [(meaning(0, a), meaning(1, b)) for a, b in pairs]
     note = ""
-    if texts[0] == texts[1] and all(meaning(0, a)[:2] == meaning(1, b)[:2] for a, b in pairs):
+    if texts[0] == texts[1] and all(a[:2] == b[:2] for a, b in meanings):
+        changes = {(bool(a[2]), bool(b[2])) for a, b in meanings if a != b}
         if changes == {(False, True)}:
             note = ", with symbols for sizes that were static, and no other difference"
         if changes == {(True, False)}:
@@ -876,6 +864,7 @@ def isolated_torch(folder):
     """
     import torch._dynamo.config as dynamo_config
     import torch._functorch.config as functorch_config
+    import torch._inductor.compile_fx  # noqa: F401  # registers operators, for effect_of
     import torch._inductor.config as inductor_config
     import torch.compiler.config as compiler_config
 
@@ -971,12 +960,12 @@ class ArtifactTestCase(TestCase):
 
     def verify(self, function, *inputs, backward=False, artifacts=1, code=False, **options):
         """Compile a function with these options of torch.compile, run it, with backward=True
-        its backward too, and judge the artifacts. Returns their scripts.
+        its backward too, which has one artifact more, and judge all. Returns their scripts.
         """
         output = torch.compile(function, **options)(*inputs)
         if backward:
             output.sum().backward()
-        return self._exec_and_verify_payload(artifacts, code)
+        return self._exec_and_verify_payload(artifacts + backward, code)
 
     def scripts(self):
         """Return the artifacts that were captured."""
@@ -1519,21 +1508,12 @@ class RecordedStateTest(ArtifactTestCase):
     def test_configs_and_environment(self):
         quoted = 'a "quoted" \\ value'
         os.environ.update(TORCH_PLAIN="plain", DYNAMO_QUOTED=quoted, NOT_RECORDED_PLAIN="plain")
-        with (
-            torch._dynamo.config.patch(recompile_limit=3),
-            torch._inductor.config.patch({"size_asserts": False, "cpp.threads": 3}),
-            torch._functorch.config.patch(activation_memory_budget=0.5),
-        ):
-            torch.compile(lambda x: x.sin() + 1)(torch.randn(2**16))
-        (script,) = self._exec_and_verify_payload(code=True)
-        for line in (  # these decide no code
-            "torch._dynamo.config.recompile_limit = 3",
-            "torch._functorch.config.activation_memory_budget = 0.5",
-            "os.environ['TORCH_PLAIN'] = 'plain'",
-        ):
-            self.assertIn(f"\n{line}\n", script)
+        with torch._inductor.config.patch({"size_asserts": False, "cpp.threads": 3}):
+            (script,) = self.verify(lambda x: x.sin() + 1, torch.randn(2**16), code=True)
+        environment = environment_of(script)
+        self.assertEqual(environment["TORCH_PLAIN"], "plain")
+        self.assertEqual(environment["DYNAMO_QUOTED"], quoted)
         self.assertNotIn("NOT_RECORDED_PLAIN", script)
-        self.assertEqual(environment_of(script)["DYNAMO_QUOTED"], quoted)
 
     @known_gaps(quotes_are_not_escaped, quotes_are_doubled)
     def test_environment_with_apostrophe(self):
@@ -1625,14 +1605,12 @@ class ConfigsTest(ArtifactTestCase):
         self.assertEqual({name: in_artifact[name] for name in changed}, changed)
 
     def test_values(self):
+        classes = {torch.Tensor}
+        options = {"post_grad_fusion_options": {"batch_linear_post_grad": {}}, "cpp.threads": 3}
         with (
-            torch._dynamo.config.patch(
-                recompile_limit=3, traceable_tensor_subclasses={torch.Tensor}
-            ),
+            torch._dynamo.config.patch(recompile_limit=3, traceable_tensor_subclasses=classes),
             torch._functorch.config.patch(activation_memory_budget=0.5),
-            torch._inductor.config.patch(
-                {"post_grad_fusion_options": {"batch_linear_post_grad": {}}, "cpp.threads": 3}
-            ),
+            torch._inductor.config.patch(options),
         ):
             self.verify_configs()
 
@@ -1645,9 +1623,8 @@ class ConfigsTest(ArtifactTestCase):
     def test_partial(self):
         from torch._inductor.choices import InductorChoices
 
-        with torch._inductor.config.patch(
-            inductor_choices_class=functools.partial(InductorChoices)
-        ):
+        choices = functools.partial(InductorChoices)
+        with torch._inductor.config.patch(inductor_choices_class=choices):
             self.verify_configs()
 
     @known_gaps(functions_of_the_program_are_missing)
@@ -1722,9 +1699,8 @@ class InputsTest(ArtifactTestCase):
 
     @known_gaps(symbols_become_static)
     def test_scalars(self):
-        self.verify(
-            lambda x, i, r, b: x * i + r if b else x, self.randn(5), 7, 2.5, True, dynamic=True
-        )
+        f = lambda x, i, r, b: x * i + r if b else x
+        self.verify(f, self.randn(5), 7, 2.5, True, dynamic=True)
 
     @known_gaps(jagged_sizes_are_undefined)
     def test_jagged_nested_tensor(self):
@@ -1802,7 +1778,7 @@ class TrainingTest(ArtifactTestCase):
     def test_convolutions(self):
         layers = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()
         model = torch.nn.Sequential(*layers, torch.nn.Dropout(0.5))
-        self.verify(model.to(self.device), self.randn(2, 3, 8, 8), backward=True, artifacts=2)
+        self.verify(model.to(self.device), self.randn(2, 3, 8, 8), backward=True)
 
     @known_gaps(random_states_are_random.shown(artifacts=(2,)))
     def test_autocast_and_checkpoint(self):
@@ -1828,7 +1804,7 @@ class TrainingTest(ArtifactTestCase):
             x = checkpoint(lambda x: noise(x.exp(), 0.5), x, use_reentrant=False)
             return Twice.apply(x.float())
 
-        self.verify(f, self.randn(2, 4, requires_grad=True), backward=True, artifacts=2)
+        self.verify(f, self.randn(2, 4, requires_grad=True), backward=True)
 
     def test_optimizer(self):
         model = ToyModel().to(self.device)
@@ -1845,13 +1821,8 @@ class TrainingTest(ArtifactTestCase):
 
     def test_embedding_and_transformer_layer(self):
         layer = torch.nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        model = torch.nn.Sequential(torch.nn.Embedding(10, 8), layer)
-        self.verify(
-            model.to(self.device),
-            torch.randint(10, (2, 5), device=self.device),
-            backward=True,
-            artifacts=2,
-        )
+        model = torch.nn.Sequential(torch.nn.Embedding(10, 8), layer).to(self.device)
+        self.verify(model, torch.randint(10, (2, 5), device=self.device), backward=True)
 
     def test_gru(self):
         gru = torch.nn.GRU(3, 4).to(self.device)
@@ -1883,7 +1854,7 @@ class TrainingTest(ArtifactTestCase):
 
         numbers = torch.tensor(4, device=self.device), torch.tensor(2.5, device=self.device)
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
-            self.verify(f, self.randn(5, requires_grad=True), *numbers, backward=True, artifacts=2)
+            self.verify(f, self.randn(5, requires_grad=True), *numbers, backward=True)
 
     @known_gaps(
         items_cannot_be_traced,
@@ -1894,7 +1865,7 @@ class TrainingTest(ArtifactTestCase):
         n = torch.tensor(4, device=self.device)
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
             x = self.randn(5, requires_grad=True)
-            self.verify(lambda x, n: x.sin() * (n.item() > 3), x, n, backward=True, artifacts=2)
+            self.verify(lambda x, n: x.sin() * (n.item() > 3), x, n, backward=True)
 
 
 class ProgramsTest(ArtifactTestCase):
@@ -1947,12 +1918,8 @@ class DynamicShapesTest(ArtifactTestCase):
 
     @known_gaps(symbols_become_static)
     def test_dynamic_true(self):
-        self.verify(
-            lambda x, y: torch.cat([x @ y, y]).relu(),
-            self.randn(5, 7),
-            self.randn(7, 9),
-            dynamic=True,
-        )
+        f = lambda x, y: torch.cat([x @ y, y]).relu()
+        self.verify(f, self.randn(5, 7), self.randn(7, 9), dynamic=True)
 
     @known_gaps(symbols_are_expressions, symbols_are_undefined.shown(opened="2.10"))
     def test_derived_sizes(self):
@@ -1975,13 +1942,8 @@ class DynamicShapesTest(ArtifactTestCase):
     )
     def test_storage_size_with_max(self):
         # A backward graph takes the result of exp, whose rows may be empty.
-        self.verify(
-            lambda x: x[:, 1:].exp(),
-            self.randn(5, 4, requires_grad=True),
-            backward=True,
-            artifacts=2,
-            dynamic=True,
-        )
+        x = self.randn(5, 4, requires_grad=True)
+        self.verify(lambda x: x[:, 1:].exp(), x, backward=True, dynamic=True)
 
     @known_gaps(
         symbols_are_expressions.shown(artifacts=(1,)),
@@ -1996,7 +1958,7 @@ class DynamicShapesTest(ArtifactTestCase):
             return (torch.nn.functional.interpolate(x, scale_factor=0.5) @ y).relu()
 
         x = self.randn(2, 3, 8, 10, requires_grad=True)
-        self.verify(f, x, self.randn(5, 7), backward=True, artifacts=2, dynamic=True)
+        self.verify(f, x, self.randn(5, 7), backward=True, dynamic=True)
 
     @known_gaps(
         symbols_are_undefined.shown(closed="2.11"),
@@ -2012,22 +1974,14 @@ class DynamicShapesTest(ArtifactTestCase):
 
     @known_gaps(repeats_are_random, symbols_become_static.shown(opened="2.12"))
     def test_repeat_interleave(self):
+        f = lambda x, repeats, n: x.repeat_interleave(repeats, 0, output_size=n)
         repeats = torch.tensor([1, 2, 3], device=self.device)
-        self.verify(
-            lambda x, r, n: x.repeat_interleave(r, 0, output_size=n),
-            self.randn(3, 4),
-            repeats,
-            6,
-            dynamic=True,
-        )
+        self.verify(f, self.randn(3, 4), repeats, 6, dynamic=True)
 
     @known_gaps(repeats_are_out_of_bounds)
     def test_repeat_interleave_to_a_constant(self):
-        self.verify(
-            lambda x, repeats: x.repeat_interleave(repeats, 0, output_size=6),
-            self.randn(3, 4),
-            torch.tensor([1, 2, 3], device=self.device),
-        )
+        f = lambda x, repeats: x.repeat_interleave(repeats, 0, output_size=6)
+        self.verify(f, self.randn(3, 4), torch.tensor([1, 2, 3], device=self.device))
 
     @known_gaps(items_cannot_be_traced)
     def test_item(self):
@@ -2064,7 +2018,7 @@ class DynamicShapesTest(ArtifactTestCase):
             n = x.size(0) // 3
             return x[n:].sin().view(-1, 1).expand(-1, n + 1).sum(0)
 
-        self.verify(f, self.randn(3, requires_grad=True), backward=True, artifacts=2, dynamic=True)
+        self.verify(f, self.randn(3, requires_grad=True), backward=True, dynamic=True)
 
     @known_gaps(symbols_are_numbers)
     def test_derived_size_of_zero(self):
@@ -2149,9 +2103,8 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
         from torch._higher_order_ops.invoke_subgraph import get_invoke_subgraph_compile_options
 
         with torch._dynamo.config.patch(enable_invoke_subgraph_regional_compile=True):
-            options = get_invoke_subgraph_compile_options(
-                {"fallback_by_default": True}, partitioner=None
-            )
+            configs = {"fallback_by_default": True}
+            options = get_invoke_subgraph_compile_options(configs, partitioner=None)
             mark = torch.compiler.nested_compile_region(options=options)
             region = mark(lambda x: x.sin() + x.cos())
             self.verify(lambda x: region(x) * 2, self.randn(64), code=True)
@@ -2263,13 +2216,9 @@ class DistributedTest(ArtifactTestCase):
         from torch.distributed._functional_collectives import all_gather_tensor_autograd
 
         with fake_process_group():
-            group = dist.group.WORLD
-            self.verify(
-                lambda x: all_gather_tensor_autograd(x * 2, 0, group).sin(),
-                self.randn(4, requires_grad=True),
-                backward=True,
-                artifacts=2,
-            )
+            group, x = dist.group.WORLD, self.randn(4, requires_grad=True)
+            f = lambda x: all_gather_tensor_autograd(x * 2, 0, group).sin()
+            self.verify(f, x, backward=True)
 
     def test_data_parallel(self):
         from torch.nn.parallel import DistributedDataParallel
@@ -2277,9 +2226,8 @@ class DistributedTest(ArtifactTestCase):
         # Two buckets of gradients, for which Dynamo splits the graph.
         model = ToyModel(10, 600, 600).to(self.device)
         with fake_process_group(), torch.no_grad():
-            self.verify(
-                DistributedDataParallel(model, bucket_cap_mb=1), self.randn(3, 10), artifacts=2
-            )
+            model = DistributedDataParallel(model, bucket_cap_mb=1)
+            self.verify(model, self.randn(3, 10), artifacts=2)
 
     def test_data_parallel_backward(self):
         from torch.nn.parallel import DistributedDataParallel
@@ -2306,7 +2254,7 @@ class DistributedTest(ArtifactTestCase):
             mesh = init_device_mesh(self.device, (2,))
             plan = {"linear1": ColwiseParallel(), "linear2": RowwiseParallel()}
             model = parallelize_module(ToyModel().to(self.device), mesh, plan)
-            self.verify(model, self.randn(3, 10), backward=True, artifacts=2)
+            self.verify(model, self.randn(3, 10), backward=True)
 
     @known_gaps(groups_are_but_one, groups_are_of_first_ranks.shown(opened="2.11"))
     def test_last_rank(self):
@@ -2322,10 +2270,9 @@ class DistributedTest(ArtifactTestCase):
     @known_gaps(groups_are_but_one)
     def test_groups_that_are_not_the_world(self):
         with fake_process_group(world_size=4, rank=3):
-            first, second = dist.new_group([1, 3]), dist.new_group([2, 3])
-            self.verify(
-                lambda x: all_reduce(x, "sum", first) + all_reduce(x, "max", second), self.randn(4)
-            )
+            one, other = dist.new_group([1, 3]), dist.new_group([2, 3])
+            f = lambda x: all_reduce(x, "sum", one) + all_reduce(x, "max", other)
+            self.verify(f, self.randn(4))
 
     @known_gaps(groups_are_but_one)
     def test_dimension_of_a_mesh(self):
@@ -2341,18 +2288,14 @@ class DistributedTest(ArtifactTestCase):
         with fake_process_group(world_size=4):
             for name in ("tensor", "data"):
                 torch._C._distributed_c10d._register_process_group(name, dist.new_group([0, 1]))
-            reduce = torch.ops._c10d_functional.all_reduce
-            wait = torch.ops._c10d_functional.wait_tensor
-            self.verify(
-                lambda x: wait(reduce(x, "sum", "tensor")) + wait(reduce(x, "max", "data")),
-                self.randn(4),
-            )
+            ops = torch.ops._c10d_functional
+            reduce = lambda x, name: ops.wait_tensor(ops.all_reduce(x, "sum", name))
+            self.verify(lambda x: reduce(x, "tensor") + reduce(x, "data"), self.randn(4))
 
     @known_gaps(subgraphs_cannot_be_printed, groups_of_subgraphs_are_missing)
     def test_collective_in_a_region(self):
-        region = torch.compiler.nested_compile_region(
-            lambda x: all_reduce(x, "sum", dist.group.WORLD)
-        )
+        reduce = lambda x: all_reduce(x, "sum", dist.group.WORLD)
+        region = torch.compiler.nested_compile_region(reduce)
         with fake_process_group():
             self.verify(lambda x: region(region(x).sin()), self.randn(4))
 
@@ -2454,14 +2397,11 @@ class AheadOfTimeTest(ArtifactTestCase):
     def package(self, model, *inputs, **options):
         """Export a module, and compile it into a package."""
         program = torch.export.export(model.to(self.device), inputs, **options)
-        configs = {
-            "aot_inductor.package_cpp_only": True
-        }  # to compile the C++ would take long, and decide nothing
+        # To compile the C++ would take long, and decide nothing.
+        configs = {"aot_inductor.package_cpp_only": True}
+        compile = torch._inductor.aoti_compile_and_package
         with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
-            path = os.path.join(folder, "model.pt2")
-            torch._inductor.aoti_compile_and_package(
-                program, package_path=path, inductor_configs=configs
-            )
+            compile(program, package_path=f"{folder}/model.pt2", inductor_configs=configs)
 
     @known_gaps(exported_graphs_take_nothing)
     def test_function(self):
@@ -2541,9 +2481,8 @@ class FailuresTest(ArtifactTestCase):
     def verify_failure(self, function, *inputs):
         with self.assertRaises(Exception) as caught:
             torch.compile(function)(*inputs)
-        self._exec_and_verify_payload(
-            failure=(type(caught.exception).__name__, str(caught.exception))
-        )
+        failure = type(caught.exception).__name__, str(caught.exception)
+        self._exec_and_verify_payload(failure=failure)
 
     def test_compile_error(self):
         with self.inject("compile_error"):
@@ -2646,13 +2585,8 @@ class GeneratedCodeTest(ArtifactTestCase):
         self.verify_code(f, self.randn(3, 4), self.randn(4, 5))
 
     def test_backward(self):
-        self.verify(
-            lambda x: x.sin(),
-            self.randn(9, requires_grad=True),
-            backward=True,
-            artifacts=2,
-            code=True,
-        )
+        x = self.randn(9, requires_grad=True)
+        self.verify_code(lambda x: x.sin(), x, backward=True)
 
     def test_options(self):
         options = {"size_asserts": False, "cpp.threads": 3}
@@ -2730,7 +2664,7 @@ if ACCELERATOR:
             draw = lambda x: attend(x.sin(), x.cos(), x, dropout_p=0.5)
             x = self.randn(1, 2, 64, 32, dtype=torch.half, requires_grad=True)
             f = lambda x: checkpoint(draw, x, use_reentrant=False)
-            self.verify(f, x, backward=True, artifacts=2)
+            self.verify(f, x, backward=True)
 
     class StreamsAcceleratorTest(ArtifactTestCase):
         """Streams and events of the program's own, and what torch does with such."""
@@ -2765,7 +2699,7 @@ if ACCELERATOR:
                 "joint_custom_pass": offload,
             }
             with torch._functorch.config.patch(configs):
-                self.verify(lambda x: x.sin().exp(), x, backward=True, artifacts=2)
+                self.verify(lambda x: x.sin().exp(), x, backward=True)
 
     class GeneratedCodeAcceleratorTest(GeneratedCodeTest):
         device = ACCELERATOR
@@ -3109,13 +3043,8 @@ class TritonTest(ArtifactTestCase):
                 plain_kernel[(16,)](grad, out, 1024, BLOCK_SIZE=64)
                 return out
 
-        self.verify(
-            lambda x: Twice.apply(x).sin(),
-            self.randn(1024, requires_grad=True),
-            backward=True,
-            artifacts=2,
-            code=True,
-        )
+        x = self.randn(1024, requires_grad=True)
+        self.verify(lambda x: Twice.apply(x).sin(), x, backward=True, code=True)
 
     def test_triton_op(self):
         @torch.library.triton_op("fx_graph_runnable::twice_by_triton", mutates_args={})
@@ -3290,34 +3219,18 @@ def in_threads(work, items, count, stop):
     """Call work on each item, in this many threads. Yields (item, what it returned) as each
     ends. At its end, however it comes, it calls `stop`, which is to end the work that is left.
     """
-    waiting, ended = collections.deque(items), collections.deque()
-
-    def take():
-        with contextlib.suppress(IndexError):
-            while True:
-                item = waiting.popleft()
-                try:
-                    ended.append((item, work(item), None))
-                except Exception as error:
-                    ended.append((item, None, error))
-
-    threads = [threading.Thread(target=take, daemon=True) for _ in range(count)]
+    pool = concurrent.futures.ThreadPoolExecutor(count)
+    left = {pool.submit(work, item): item for item in items}
     try:
-        for thread in threads:
-            thread.start()
-        for _ in items:
-            while (
-                not ended
-            ):  # no lock: a signal that another thread handles does not wake a waiting one
-                time.sleep(0.02)
-            item, answer, error = ended.popleft()
-            if error:
-                raise error
-            yield item, answer
+        while left:
+            # Not for long: a signal that another thread takes does not wake one that waits.
+            ended, _ = concurrent.futures.wait(left, 0.5, concurrent.futures.FIRST_COMPLETED)
+            for future in ended:
+                yield left.pop(future), future.result()
     finally:
-        waiting.clear()
+        pool.shutdown(wait=False, cancel_futures=True)
         stop()
-        while any(thread.is_alive() for thread in threads):
+        while any(future.running() for future in left):
             time.sleep(0.02)
             stop()  # what began meanwhile
 
