@@ -297,9 +297,10 @@ def in_order_of_use(nodes):
         made_by.update(dict.fromkeys(made, node))
         part[node] = 2 * writers + (effect == 2)
         writers += effect == 2
-        # Tracing again reads out every output of an operator, used or not.
-        is_read_out = isinstance(getattr(node, "value", None), ast.Subscript)
-        if effect or not is_used and not is_read_out:
+        # Tracing again reads out every output of an operator, used or not, but no constant that
+        # Inductor has folded.
+        is_read = isinstance(getattr(node, "value", None), (ast.Subscript, ast.Attribute))
+        if effect or not is_used and not is_read:
             roots.append(node)
     ordered = []
     for number in sorted(set(part.values())):
@@ -734,7 +735,8 @@ def inexact_constants(script):
     that were rounded: the graph does not show them. Whole numbers are exact.
     """
     found = re.findall(r"(?m)^ +self\.register_buffer\('(\w+)', (.*)\)$", script)
-    exact = r"tensor\([][\d, -]*(?:True|False|[][\d, -])*(?:, device='[\w:]+')?(?:, dtype=[\w.]+)?\)(?:\.cuda\(\))?"
+    exact = r"tensor\((?:[][, ]|-?\d+\.?(?![\d.e])|-?inf|True|False)*"
+    exact += r"(?:, device='[\w:]+')?(?:, dtype=[\w.]+)?\)(?:\.cuda\(\))?"
     return [name for name, value in found if not re.fullmatch(exact, value)]
 
 

@@ -463,6 +463,11 @@ class GraphsTest(HarnessTestCase):
             ("comments", r"# File.*", r"# No stacktrace found"),
             ("clean-ups", r";  .*", ""),
             ("unused output", r"( +)(getitem:.*)", unused),
+            (
+                "unused constant",
+                r"( +)(getitem:.*)",
+                r'\1\2\n\1c: "f32[][]cpu" = self.c;  c = None',
+            ),
             ("spelling of a size", r"\[s77 \+ 1, 2\]", r"[1 + Max(1, s77), 2]"),
             ("name of a subgraph", r"true_graph_0", r"repeated_subgraph0"),
             ("name of the class", r"<lambda>", r"GraphModule"),
@@ -883,6 +888,9 @@ class TracesTest(HarnessTestCase):
             ("tensor([1, -2])", ""),
             ("tensor([[1], [2]], dtype=torch.int32)", ""),
             ("tensor(True)", ""),
+            ("tensor([-inf, 1., -20.], dtype=torch.float64)", ""),
+            ("tensor([1.0000, 2.0000])", "c"),
+            ("tensor([1.0000e+08])", "c"),
             ("tensor([0.5000])", "c"),
             ("torch.randint(1, size=[9], dtype=torch.int64)", "c"),
         ):
