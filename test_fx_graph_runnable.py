@@ -216,9 +216,9 @@ def parse(script):
 
 
 # Faithfulness: two graphs are the same if they compute the same from the same inputs, in
-# whatever order and by whatever names. First their lines are made alike, but for sizes; then
-# the symbols of both get values, and sizes are the same if their values are.
-
+# whatever order and by whatever names. First their lines are made alike, but for sizes, as in
+# "mul_0: f32[_, _][_, _]cpu = torch.ops.aten.mul.Tensor(input_0, 2)"; then the symbols of both
+# get values, and sizes are the same if their values are.
 
 MARK = "\0"  # stands for a size in a line
 
