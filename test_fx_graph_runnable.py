@@ -289,9 +289,10 @@ def in_order_of_use(nodes):
     None passes one that may write in place.
     """
     used = {name for node in nodes for name in names_in(node, ast.Load)}
-    made_by, roots, part, writers = {}, [], {}, 0
+    made_by, needs, roots, part, writers = {}, {}, [], {}, 0
     for node in nodes:
         made = names_in(node, ast.Store)
+        needs[node] = [made_by[name] for name in names_in(node, ast.Load) if name in made_by]
         is_used = bool(used.intersection(made))
         effect = effect_of(node, is_used)
         made_by.update(dict.fromkeys(made, node))
@@ -306,8 +307,7 @@ def in_order_of_use(nodes):
     for number in sorted(set(part.values())):
         seen, stack = set(), roots[::-1]
         while stack:
-            needs = (made_by.get(name) for name in names_in(stack[-1], ast.Load))
-            if needed := next((n for n in needs if n and n not in seen), None):
+            if needed := next((n for n in needs[stack[-1]] if n not in seen), None):
                 stack.append(needed)
                 continue
             node = stack.pop()
@@ -391,6 +391,9 @@ SIZE_FUNCTIONS = {
 
 
 SYMBOL = re.compile(r"\b[a-z]+\d+\b")  # s77, u0
+# Sizes are equal if they are in all of these: a symbol is a prime times 1, 2, ... 16, so that it
+# leaves each remainder when divided by anything up to 16.
+WORLDS = range(1, 17)
 
 
 def kind_of(size):
@@ -410,26 +413,27 @@ def value_of(size, values):
         return SYMBOL.sub(lambda match: str(values[match[0]]), size)
 
 
-def symbol_values(pairs):
+def symbol_values(pairs, world):
     """Return the values of the symbols on either side of pairs of sizes that are to be equal, of
-    the program's graph and of the artifact's.
+    the program's graph and of the artifact's, in one of WORLDS.
 
-    A symbol that is new opposite a number, or an expression of its own kind that has a value,
-    gets that. Two that are new get one new value. So sizes that happen to be equal, and have
-    one symbol on one side and two on the other, are not the same.
+    Two symbols that are new get one new value; one that is new opposite a number gets that, and
+    one of the artifact's opposite an expression of its own kind the value of that. So sizes that
+    happen to be equal, and have one symbol on one side and two on the other, are not the same.
     """
-    primes = (n for n in itertools.count(10007, 2) if all(n % k for k in range(3, 200, 2)))
-    fresh = (720720 * prime for prime in primes)  # so that divisions are exact
+    primes = (n for n in itertools.count(17, 2) if all(n % k for k in range(3, n, 2)))
+    fresh = (world * prime for prime in primes)
     sides, hints = ({}, {}), set()
 
     def give_value(side, size, opposite):
         is_new = lambda side, size: SYMBOL.fullmatch(size) and size not in sides[side]
+        # Up to 2.12, an artifact of hints has symbols of its own beside them.
+        is_derived = not SYMBOL.fullmatch(opposite) or opposite in hints
         if not is_new(side, size):
             return
         if is_new(1 - side, opposite) and kind_of(size) == kind_of(opposite):
             sides[side][size] = sides[1 - side][opposite] = next(fresh)
-        # Up to 2.12, an artifact of hints has symbols of its own beside them.
-        elif not SYMBOL.fullmatch(opposite) or side and opposite in hints:
+        elif not SYMBOL.search(opposite) or side and is_derived:
             value = value_of(opposite, sides[1 - side])
             if isinstance(value, (int, float)) and kind_of(opposite) in ("", kind_of(size)):
                 sides[side][size] = value
@@ -470,11 +474,11 @@ def graph_difference(compiled, rebuilt):
     blocks = difflib.SequenceMatcher(None, *texts, autojunk=False).get_matching_blocks()
     rows = [(block.a + n, block.b + n) for block in blocks for n in range(block.size)]
     pairs = [pair for a, b in rows for pair in zip(graphs[0][a][1], graphs[1][b][1], strict=True)]
-    values, names = symbol_values(pairs), {}
+    worlds, names = [symbol_values(pairs, world) for world in WORLDS], {}
 
     def meaning(side, size):
-        value = value_of(size, values[side])
-        return type(value), value, kind_of(size)
+        values = [value_of(size, sides[side]) for sides in worlds]
+        return type(values[0]), tuple(values), kind_of(size)
 
     def line(side, text, sizes):
         """Return a line with one name for all sizes that mean the same, and another for others."""

@@ -307,6 +307,11 @@ class GraphsTest(HarnessTestCase):
             (["Sym(s0)", "Sym(s0//2)"], ["Sym(s0)", "Sym(s0//4)"]),
             (["Sym(s0)", "Sym(f(s0, 1))"], ["Sym(s0)", "Sym(f(s0, 2))"]),
             (["Sym(s0)", "Sym(s1)", "Sym(s0)"], ["Sym(s0)", "Sym(s1)", "Sym(s1)"]),
+            (["Sym(s0)", "Sym(s0//2)"], ["Sym(s0)", "Sym(CeilDiv(s0, 2))"]),
+            (["Sym(s0)", "Sym((s0 + 3)//8)"], ["Sym(s0)", "Sym((s0 + 5)//8)"]),
+            (["Sym(s0)", "Sym(2*(s0//2))"], ["Sym(s3)", "Sym(s3)"]),
+            (["Sym(s0)", "Sym(Max(1, s0))"], ["Sym(s0)", "Sym(Max(99, s0))"]),
+            (["f32[s0, 3][s9, 1]cpu", "Sym(s0)"], ["f32[s0, 3][2*s0, 1]cpu", "Sym(s0)"]),
         ):
             diff = graph_difference(graph_of(old), graph_of(new))
             self.assertIn("\n", diff, f"{old} and {new}")
@@ -316,7 +321,7 @@ class GraphsTest(HarnessTestCase):
         for old, new in (
             (["f32[s0, s1][s1, 1]cpu"], ["f32[s5, s3][s3, 1]cpu"]),
             (["Sym(s0)", "Sym(s1)", "Sym(s0*s1)"], ["Sym(s1)", "Sym(s0)", "Sym(s0*s1)"]),
-            (["Sym(s0)", "Sym(2*(s0//2))"], ["Sym(s3)", "Sym(s3)"]),
+            (["Sym(s0)", "f32[s0 - 1][1]cpu"], ["Sym(s3)", "f32[s5][1]cpu"]),
             (["f32[s0, 4][Max(1, 4), 1]cuda:0"], ["f32[s0, 4][4, 1]cuda:0"]),
             (["f32[s0 + 1][1]cpu", "Sym(s0)"], ["f32[s9 + 1][1]cpu", "Sym(s9)"]),
             (["f32[s0*s1][1]cpu"], ["f32[s2*s9][1]cpu"]),
@@ -425,6 +430,7 @@ class GraphsTest(HarnessTestCase):
             "class g(Module):\n    def forward(self, a: 'f32[x[0], 2][2, 1]cpu'):\n        return a",
             "class g(Module):\n    def forward(self, a: 'a b[[', b: 5):\n        x: 1 = a\n        return x",
             "class g(Module):\n    def forward(self): return <lambda>()",
+            "class g(Module):\n    def forward(self, a):\n        a = f(a)\n        b = a\n        a = b",
         ):
             self.assertEqual(graph_difference(text, text), "", text)
             self.assertIn("f32[s77, 3]", graph_difference(text, GRAPH), text)
