@@ -244,10 +244,11 @@ class ArtifactsTest(HarnessTestCase):
             self.assertGreaterEqual(suite.worker_count(), 1)
 
     def test_bytecode_is_shared_where_torch_has_none(self):
-        missing = mock.Mock(return_value="/no/such/file")
+        os.environ.pop("PYTHONPYCACHEPREFIX", None)
         os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-        self.assertNotIn("PYTHONPYCACHEPREFIX", suite.child_environ())
-        with mock.patch("importlib.util.cache_from_source", missing):
+        with mock.patch("importlib.util.cache_from_source", return_value=__file__) as bytecode:
+            self.assertNotIn("PYTHONPYCACHEPREFIX", suite.child_environ())
+            bytecode.return_value = "/no/such/file"
             environ = suite.child_environ()
         self.assertTrue(environ["PYTHONPYCACHEPREFIX"].startswith(str(suite.run_folder())))
         self.assertNotIn("PYTHONDONTWRITEBYTECODE", environ)
