@@ -796,7 +796,7 @@ def verdict_on(script, exit_code, stderr, compiled, rebuilt, failure=None):
         if exit_code and own_words(error) == own_words(failed):
             return Verdict("reproduces")
         failed = failed.split("\n")[0] if "raised:\n" not in failed else failed[:200]
-        return Verdict("does not reproduce", f"{end}, but its program failed with {failed}")
+        return Verdict("does not reproduce", f"{end}, but should have failed with {failed}")
     if exit_code != 0:
         return Verdict("fails", f"{end}: {error}" if error else end)
     verdict = compare(compiled, rebuilt)

@@ -204,7 +204,7 @@ class ArtifactsTest(HarnessTestCase):
     def test_artifact_that_does_not_fail_as_its_program(self):
         self.log(GOOD)
         with self.assertRaisesRegex(
-            BadArtifact, "exited with code 0, but its program failed with E: 1"
+            BadArtifact, "exited with code 0, but should have failed with E: 1"
         ):
             self._exec_and_verify_payload(failure=("E", "1\nmore"))
 
@@ -879,7 +879,7 @@ class TracesTest(HarnessTestCase):
             line = self.trace_line({suite.METRICS: fields} | ids)
             lines, message = self.judged(self.write_log(self.artifact_log(GOOD + script), line))
             self.assertEqual(lines, [f"{verdict}: rank_0.log [0/0] line 1"], fields)
-            self.assertEqual("but its program failed with" in message, "not" in verdict)
+            self.assertEqual("but should have failed with" in message, "not" in verdict)
 
     def test_copies_that_are_broken(self):
         for value in ("/a", "/b", "/it's", "C:\\new"):
