@@ -32,6 +32,7 @@ import logging.handlers
 import math
 import operator
 import os
+import random
 import re
 import shlex
 import shutil
@@ -391,9 +392,9 @@ SIZE_FUNCTIONS = {
 
 
 SYMBOL = re.compile(r"\b[a-z]+\d+\b")  # s77, u0
-# Sizes are equal if they are in all of these: a symbol is a prime times 1, 2, ... 16, so that it
-# leaves each remainder when divided by anything up to 16.
-WORLDS = range(1, 17)
+# Sizes are equal if they are in all of these, in which symbols have random values from 2 on: up
+# to 16 in the first, 64 in the next, ... 262144 in the eighth, and so on from the start.
+WORLDS = range(40)
 
 
 def kind_of(size):
@@ -402,13 +403,15 @@ def kind_of(size):
 
 
 def value_of(size, values):
-    """Return the value of a size under the values of its symbols, None if one has none; if it
-    uses what is not known here, its text with the values in it.
+    """Return the value of a size under the values of its symbols, None if one has none; "" if it
+    is undefined, as 1 // 0 is; if it uses what is not known here, its text with the values in it.
     """
     if not values.keys() >= set(SYMBOL.findall(size)):
         return None
     try:
         return eval(size, {"__builtins__": {}}, SIZE_FUNCTIONS | values)
+    except ArithmeticError:
+        return ""
     except Exception:
         return SYMBOL.sub(lambda match: str(values[match[0]]), size)
 
@@ -421,8 +424,8 @@ def symbol_values(pairs, world):
     one of the artifact's opposite an expression of its own kind the value of that. So sizes that
     happen to be equal, and have one symbol on one side and two on the other, are not the same.
     """
-    primes = (n for n in itertools.count(17, 2) if all(n % k for k in range(3, n, 2)))
-    fresh = (world * prime for prime in primes)
+    numbers = random.Random(world)
+    fresh = lambda: numbers.randint(2, 4 ** (2 + world % 8))
     sides, hints = ({}, {}), set()
 
     def give_value(side, size, opposite):
@@ -432,7 +435,7 @@ def symbol_values(pairs, world):
         if not is_new(side, size):
             return
         if is_new(1 - side, opposite) and kind_of(size) == kind_of(opposite):
-            sides[side][size] = sides[1 - side][opposite] = next(fresh)
+            sides[side][size] = sides[1 - side][opposite] = fresh()
         elif not SYMBOL.search(opposite) or side and is_derived:
             value = value_of(opposite, sides[1 - side])
             if isinstance(value, (int, float)) and kind_of(opposite) in ("", kind_of(size)):
@@ -452,7 +455,7 @@ def symbol_values(pairs, world):
     found = [dict.fromkeys(SYMBOL.findall(" ".join(column))) for column in zip(*pairs, strict=True)]
     left = [[s for s in found[side] if s not in sides[side]] for side in range(len(found))]
     for symbols in itertools.zip_longest(*left):
-        value = next(fresh)
+        value = fresh()
         for side, symbol in enumerate(symbols):
             sides[side][symbol] = value
     return sides
@@ -547,6 +550,14 @@ def code_lines(text):
         text = re.sub("'optimize_mem': (True|False)", "'optimize_mem': ''", text)
     lines = (CODE_TOKEN.sub(new_token, line).rstrip() for line in text.split("\n"))
     return [line for line in lines if line]
+
+
+def own_kernels(text):
+    """Return the lines of the program's own Triton kernels, with their constants and configs, in
+    the code that Inductor generated: a graph shows but their numbers in a table.
+    """
+    kernels = [kernel for kernel in KERNEL.finditer(text) if not ARBITRARY.fullmatch(kernel[1])]
+    return code_lines("\n".join(kernel[0] for kernel in kernels))
 
 
 # Verdict: run one artifact in a fresh process, and compare the graph that it compiles.
@@ -737,6 +748,13 @@ def own_words(error):
     return re.sub(r"/\S+", "/", re.sub(r"^[\w.]+\.(?=\w)", "", error)).split("\n")[0].rstrip(": ")
 
 
+def what_failed(text):
+    """Return what an error of Inductor names below a first line that many errors share: what a
+    compiler says last of C++ or of a Triton kernel, or the operator whose lowering raised.
+    """
+    return re.findall(r"(?m)(?: error: |^\w+Error\(|^  target: ).*", text)[-1:]
+
+
 def inexact_constants(script):
     """Return the constants that a script makes of other values than its program had, or of ones
     that were rounded: the graph does not show them. Whole numbers are exact.
@@ -747,37 +765,43 @@ def inexact_constants(script):
     return [name for name, value in found if not re.fullmatch(exact, value)]
 
 
-def compare(compiled, rebuilt):
+def compare(compiled, rebuilt, code):
     """Return a Verdict on an artifact that ran, without a report: `unfaithful` or `other code` if
-    it is bad. Takes a dict of records to compare by their names, of what was compiled, and a
-    list of all that the artifact logged.
+    it is bad. Takes a dict of records to compare by their names, of what was compiled, a list
+    of all that the artifact logged, and whether all code is compared or own_kernels alone.
     """
+    whats = {
+        GRAPHS[0]: ("unfaithful", "compiled another graph"),
+        GRAPHS[1]: ("unfaithful", "compiled another graph behind Inductor's passes"),
+        CODE: ("unfaithful", "generated other code for the program's own kernels"),
+    }
+    if code:
+        whats[CODE] = "other code", "generated other code"
+    lines = code_lines if code else own_kernels
     for name, record in compiled.items():
         again = [r.payload for r in rebuilt if artifact_name(r) == name]
-        kind, what = "unfaithful", "compiled another graph"
-        if name == CODE:
-            kind, what = "other code", "generated other code"
-        elif name == GRAPHS[1]:
-            what += " behind Inductor's passes"
+        kind, what = whats[name]
+        if name == CODE and not lines(record.payload):
+            continue
         if len(again) != 1:
-            return Verdict(
-                kind,
-                f"{what.split()[0]} {len(again)} {'codes' if name == CODE else 'graphs'}, not 1",
-            )
+            number = f"{len(again)} {'codes' if name == CODE else 'graphs'}"
+            return Verdict(kind, f"{what.split()[0]} {number}, not 1")
         if name == CODE:
-            diff = difference(code_lines(record.payload), code_lines(again[0]))
+            diff = difference(lines(record.payload), lines(again[0]))
         else:
             diff = graph_difference(record.payload, again[0])
         if diff:
             return Verdict(kind, f"{what}\n{diff}")
-    return Verdict("faithful" if compiled else "runs")
+    graphs = "".join(compiled[name].payload for name in GRAPHS if name in compiled)
+    is_shown = CODE in compiled or "triton_kernel_wrapper" not in graphs
+    return Verdict("faithful" if graphs and is_shown else "runs")
 
 
-def verdict_on(script, exit_code, stderr, compiled, rebuilt, failure=None):
+def verdict_on(script, exit_code, stderr, failure, *compared):
     """Return the Verdict on an artifact, without a report.
 
-    Takes the script, its exit code (None: it did not end), what it printed, what is to be
-    compared as `compare` takes it, and how its program failed, if it did: (type, reason).
+    Takes the script, its exit code (None: it did not end), what it printed, how its program
+    failed, if it did: (type, reason), and what is to be compared, as `compare` takes it.
     """
     end = how_it_ended(exit_code)
     tree = parse(script)
@@ -793,13 +817,14 @@ def verdict_on(script, exit_code, stderr, compiled, rebuilt, failure=None):
     if failure:
         end += f": {error}" if error else ""
         failed = f"{failure[0]}: {failure[1]}"
-        if exit_code and own_words(error) == own_words(failed):
+        is_same = own_words(error) == own_words(failed)
+        if exit_code and is_same and what_failed(stderr) == what_failed(failed):
             return Verdict("reproduces")
         failed = failed.split("\n")[0] if "raised:\n" not in failed else failed[:200]
         return Verdict("does not reproduce", f"{end}, but should have failed with {failed}")
     if exit_code != 0:
         return Verdict("fails", f"{end}: {error}" if error else end)
-    verdict = compare(compiled, rebuilt)
+    verdict = compare(*compared)
     if verdict.kind == "faithful" and (names := inexact_constants(script)):
         names = f"{', '.join(names)} (pytorch/pytorch#100468)"
         return Verdict(
@@ -825,12 +850,11 @@ def judge(script, logged, name, code=False, failure=None, arguments=(), folder=N
         environ = child_environ() | NO_GRAPH_CACHES | {"TORCH_TRACE": str(trace)}
         exit_code = run_script(path, environ, *arguments)
         rebuilt = [record for log in trace.glob("*") for record in read_trace(log)]
-        wanted = [*GRAPHS, CODE] if code else GRAPHS
-        compiled = {key: logged[key] for key in wanted if key in logged}
+        compiled = {key: logged[key] for key in (*GRAPHS, CODE) if key in logged}
         if GRAPHS[0] in compiled and GRAPHS[1] not in map(artifact_name, rebuilt):
             compiled.pop(GRAPHS[1], None)  # which this torch does not log
         stdout, stderr = end_of(path.with_name("stdout")), end_of(path.with_name("stderr"))
-        verdict = verdict_on(script, exit_code, stderr, compiled, rebuilt, failure)
+        verdict = verdict_on(script, exit_code, stderr, failure, compiled, rebuilt, code)
         if not verdict.is_good and not keep:
             keep = tempfile.mkdtemp(prefix="fx_graph_runnable_failed_", dir=TEMPORARY)
         kept = shutil.copy(path, os.path.abspath(keep)) if keep else ""

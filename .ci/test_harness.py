@@ -9,6 +9,7 @@ import hashlib
 import io
 import itertools
 import json
+import logging
 import math
 import os
 import re
@@ -311,7 +312,10 @@ class GraphsTest(HarnessTestCase):
             (["Sym(s0)", "Sym(s0//2)"], ["Sym(s0)", "Sym(CeilDiv(s0, 2))"]),
             (["Sym(s0)", "Sym((s0 + 3)//8)"], ["Sym(s0)", "Sym((s0 + 5)//8)"]),
             (["Sym(s0)", "Sym(2*(s0//2))"], ["Sym(s3)", "Sym(s3)"]),
-            (["Sym(s0)", "Sym(Max(1, s0))"], ["Sym(s0)", "Sym(Max(99, s0))"]),
+            (["Sym(s0)", "Sym(s0)"], ["Sym(s0)", "Sym(Max(9, s0))"]),
+            (["Sym(s0)", "Sym(s0)"], ["Sym(s0)", "Sym(Min(9999, s0))"]),
+            (["Sym(s0)", "Sym(s0//300)"], ["Sym(s0)", "Sym(s0//400)"]),
+            (["Sym(s0)", "Sym(s1)", "Sym(s0//s1)"], ["Sym(s0)", "Sym(s1)", "Sym(s0//(s1 + 1))"]),
             (["f32[s0, 3][s9, 1]cpu", "Sym(s0)"], ["f32[s0, 3][2*s0, 1]cpu", "Sym(s0)"]),
         ):
             diff = graph_difference(graph_of(old), graph_of(new))
@@ -326,6 +330,7 @@ class GraphsTest(HarnessTestCase):
             (["f32[s0, 4][Max(1, 4), 1]cuda:0"], ["f32[s0, 4][4, 1]cuda:0"]),
             (["f32[s0 + 1][1]cpu", "Sym(s0)"], ["f32[s9 + 1][1]cpu", "Sym(s9)"]),
             (["f32[s0*s1][1]cpu"], ["f32[s2*s9][1]cpu"]),
+            (["Sym(s0)", "Sym(9//(s0 - 2))"], ["Sym(s1)", "Sym(9//(-2 + s1))"]),
             (["f32[][]cpu"], ["f32[][]cpu"]),
         ):
             diff = graph_difference(graph_of(old), graph_of(new))
@@ -631,6 +636,25 @@ class CodesTest(HarnessTestCase):
             verdict.problem, r"generated other code(?s:.*)\n-.*std::cos.*\n\+.*std::sin"
         )
 
+    def test_kernels_of_ones_own(self):
+        # A graph has but their numbers: 0 is scale_0, and 1 is scale_1.
+        graph = graph_of(["f32[2][1]cpu"], "x = triton_kernel_wrapper_mutation(a, kernel_idx = 0)")
+        codes = {"same": CODE_OF_A_GPU}
+        codes["of Inductor's"] = self.altered(CODE_OF_A_GPU, r"x0 // 2", "x0 // 4")
+        codes["swapped"] = self.altered(CODE_OF_A_GPU, r"\* 2(\)(?s:.*))\* 3\)", r"* 3\1* 2)")
+        codes["constant"] = self.altered(CODE_OF_A_GPU, r"\* 3\)", "* 4)")
+        record = lambda name, payload: logging.makeLogRecord(
+            {"metadata": {"artifact": {"name": name}}, "payload": payload}
+        )
+        for what, code in codes.items():
+            compiled = {GRAPHS[0]: record(GRAPHS[0], graph), CODE: record(CODE, CODE_OF_A_GPU)}
+            rebuilt = [compiled[GRAPHS[0]], record(CODE, code)]
+            verdict = suite.compare(compiled, rebuilt, code=False)
+            is_same = what in ("same", "of Inductor's")
+            self.assertEqual(verdict.kind, "faithful" if is_same else "unfaithful", what)
+            del compiled[CODE]
+            self.assertEqual(suite.compare(compiled, rebuilt, code=False).kind, "runs")
+
     def test_artifact_that_compiles_nothing(self):
         self.log(GOOD)
         self.log(GRAPH, name=GRAPHS[0])
@@ -861,6 +885,9 @@ class TracesTest(HarnessTestCase):
     def test_trace_of_a_program_that_failed(self):
         raising = "raise KeyError('a')"
         metrics = {"fail_type": "KeyError", "fail_reason": "'a'\nand more"}
+        compiling = "raise OSError('a\\n\\nOutput:\\n/a.cpp:1:2: error: b')"
+        compiled = {"fail_type": "OSError", "fail_reason": "a\n\nOutput:\n/d/c.cpp:3:4: error: b"}
+        lowering, lowered = "raise OSError('a\\n  target: b')", {"fail_reason": "a\n  target: b"}
         for script, fields, verdict in (
             (raising, {}, "fails"),
             (raising, metrics, "reproduces"),
@@ -871,6 +898,10 @@ class TracesTest(HarnessTestCase):
                 {"fail_type": "ValueError", "fail_reason": "a"},
                 "does not reproduce",
             ),
+            (compiling, compiled, "reproduces"),
+            (compiling.replace(": b", ": c"), compiled, "does not reproduce"),
+            (lowering, compiled | lowered, "reproduces"),
+            (lowering.replace(": b", ": c"), compiled | lowered, "does not reproduce"),
             ("", metrics, "does not reproduce"),
             (raising, {"fail_type": None, "fail_reason": None}, "fails"),
             (raising, metrics | {"frame": 5}, "fails"),
