@@ -263,42 +263,53 @@ def names_in(node, context):
 
 def effect_of(node, is_used):
     """Return what a statement of a graph does besides its result, if that is used or not: 2 if it
-    may write in place, 1 if it draws random numbers, communicates, prints or checks, else 0.
+    may write in place, 1 if it draws random numbers, communicates, prints or checks, else 0; and
+    whether its result has memory of its own.
     """
     call = getattr(node, "value", None)
     name = ast.unparse(call.func) if isinstance(call, ast.Call) else ""
     if not name.startswith("torch.ops."):
-        return 0  # arithmetic with sizes, say
+        return 0, False  # arithmetic with sizes, say
     if name == "torch.ops.higher_order.with_effects":
-        return 1  # an operator and its token
+        return 1, False  # an operator and its token
     if name.endswith("c10d_functional.wait_tensor.default"):
-        return 0 if is_used else 2  # it waits for what is written in place
+        return 0 if is_used else 2, False  # it waits for what is written in place
     try:
         op = functools.reduce(getattr, name.split(".")[1:], torch)
         schema = op._schema  # private, but what torch itself goes by
     except (AttributeError, RuntimeError):  # it has subgraphs, or is unknown here
-        return 2
+        return 2, False
     draws = torch.Tag.nondeterministic_seeded in op.tags or "prims.inductor_seed" in name
     if "_scaled_dot_product" in name:  # it draws with dropout alone
         draws = any(isinstance(getattr(arg, "value", 0), float) and arg.value for arg in call.args)
-    return 2 if schema.is_mutable else int(draws or "c10d" in name or not schema.returns)
+    effect = 2 if schema.is_mutable else int(draws or "c10d" in name or not schema.returns)
+    is_view = any(result.alias_info for result in schema.returns) or "_unsafe_view" in name
+    return effect, not is_view and "c10d" not in name
 
 
 def in_order_of_use(nodes):
     """Return the statements of a graph in the order in which they are needed, by those that
     have an effect or that nothing uses, which keep their order, and by what is returned.
-    None passes one that may write in place.
+    None passes one that may write to memory that it reads.
     """
     used = {name for node in nodes for name in names_in(node, ast.Load)}
-    made_by, needs, roots, part, writers = {}, {}, [], {}, 0
+    made_by, needs, roots, part, writers = {}, {}, [], {}, []
+    memory = {name: set() for name in ("torch", "device", "inf", "nan")}  # that a name stands for
     for node in nodes:
-        made = names_in(node, ast.Store)
-        needs[node] = [made_by[name] for name in names_in(node, ast.Load) if name in made_by]
+        made, read = names_in(node, ast.Store), names_in(node, ast.Load)
+        needs[node] = [made_by[name] for name in read if name in made_by]
         is_used = bool(used.intersection(made))
-        effect = effect_of(node, is_used)
+        effect, is_new = effect_of(node, is_used)
         made_by.update(dict.fromkeys(made, node))
-        part[node] = 2 * writers + (effect == 2)
-        writers += effect == 2
+        touched = set().union(*(memory.get(name, {"inputs"}) for name in read))
+        memory.update({name: {name} if is_new else {name, *touched} for name in made})
+        before = [number for number, written in enumerate(writers) if written & touched]
+        part[node] = max([2 * number + 2 for number in before], default=0)
+        part[node] = max([part[node], *(part[needed] for needed in needs[node])])
+        if effect:
+            part[node] = 2 * len(writers) + (effect == 2)
+        if effect == 2:
+            writers.append(touched)
         # Tracing again reads out every output of an operator, used or not, but no constant that
         # Inductor has folded.
         is_read = isinstance(getattr(node, "value", None), (ast.Subscript, ast.Attribute))

@@ -388,6 +388,30 @@ class GraphsTest(HarnessTestCase):
             ]
             self.assertEqual(not graph_difference(*graphs), is_same, statements)
 
+    def test_order_of_writes(self):
+        b, c = (f"{x} = torch.ops.aten.{op}.default(a)" for x, op in (("b", "sin"), ("c", "cos")))
+        view = "v = torch.ops.aten._unsafe_view.default(b, [2])"
+        write, write_view = (f"torch.ops.aten.add_.Tensor({x}, 1)" for x in "bv")
+        read_b, read_c = (f"d = torch.ops.aten.exp.default({x})" for x in "bc")
+        rand = "r = torch.ops.aten.rand.default([2])"
+        rand_b = "s = torch.ops.aten.rand_like.default(b)"
+        for before, swapped, is_same in (
+            ([b, c], [write, read_c], True),
+            ([c], [b, read_c], True),
+            ([b], [write, c], True),
+            ([b, c], [write, read_b], False),
+            ([b, view], [write_view, read_b], False),
+            ([b, view], [write, "d = torch.ops.aten.exp.default(v)"], False),
+            ([b, write], [rand, rand_b], False),
+            ([b], [write, rand], False),
+            ([b, c], [write, "torch.ops.aten.add_.Tensor(c, 1)"], False),
+        ):
+            graphs = [
+                graph_of(["f32[2][1]cpu"], *before, *order, "return (b, c, d, r, s)")
+                for order in (swapped, swapped[::-1])
+            ]
+            self.assertEqual(not graph_difference(*graphs), is_same, swapped)
+
     def test_order_of_waits(self):
         one, two = (
             f"y{n} = torch.ops._c10d_functional.all_reduce.default(a, 'sum', '{n}')" for n in (1, 2)
