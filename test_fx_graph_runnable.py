@@ -565,10 +565,15 @@ def code_lines(text):
 
 def own_kernels(text):
     """Return the lines of the program's own Triton kernels, with their constants and configs, in
-    the code that Inductor generated: a graph shows but their numbers in a table.
+    the code that Inductor generated, and those that launch them, where a name is a "_": a graph
+    shows but the numbers of kernels and constants in a table.
     """
     kernels = [kernel for kernel in KERNEL.finditer(text) if not ARBITRARY.fullmatch(kernel[1])]
-    return code_lines("\n".join(kernel[0] for kernel in kernels))
+    names = "|".join(kernel[1] for kernel in kernels)
+    launches = re.findall(rf"(?m)^ +((?:{names})\.run)(\(.*)", text) if kernels else []
+    unnamed = re.compile(r"(?<![.\w])(?!(?:True|False|None)\b)[^\W\d]\w*")
+    lines = [name + unnamed.sub("_", arguments) for name, arguments in launches]
+    return code_lines("\n".join([*(kernel[0] for kernel in kernels), *lines]))
 
 
 # Verdict: run one artifact in a fresh process, and compare the graph that it compiles.
@@ -804,8 +809,9 @@ def compare(compiled, rebuilt, code):
         if diff:
             return Verdict(kind, f"{what}\n{diff}")
     graphs = "".join(compiled[name].payload for name in GRAPHS if name in compiled)
-    is_shown = CODE in compiled or "triton_kernel_wrapper" not in graphs
-    return Verdict("faithful" if graphs and is_shown else "runs")
+    if "triton_kernel_wrapper" in graphs:
+        graphs = graphs if CODE in compiled and own_kernels(compiled[CODE].payload) else ""
+    return Verdict("faithful" if graphs else "runs")
 
 
 def verdict_on(script, exit_code, stderr, failure, *compared):

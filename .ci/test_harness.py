@@ -666,7 +666,13 @@ class CodesTest(HarnessTestCase):
         codes = {"same": CODE_OF_A_GPU}
         codes["of Inductor's"] = self.altered(CODE_OF_A_GPU, r"x0 // 2", "x0 // 4")
         codes["swapped"] = self.altered(CODE_OF_A_GPU, r"\* 2(\)(?s:.*))\* 3\)", r"* 3\1* 2)")
+        codes["other names"] = self.altered(CODE_OF_A_GPU, r"buf0|raw_stream0", "a_name")
         codes["constant"] = self.altered(CODE_OF_A_GPU, r"\* 3\)", "* 4)")
+        codes["argument"] = self.altered(CODE_OF_A_GPU, r"(scale_1.run\(buf0), 64", r"\1, 32")
+        codes["flag"] = self.altered(CODE_OF_A_GPU, r"(scale_1.run\(buf0), 64", r"\1, True")
+        codes["launches swapped"] = self.altered(
+            CODE_OF_A_GPU, r"(scale_0.run.*\n)( +scale_1.run.*\n)", r"\2\1"
+        )
         record = lambda name, payload: logging.makeLogRecord(
             {"metadata": {"artifact": {"name": name}}, "payload": payload}
         )
@@ -674,9 +680,10 @@ class CodesTest(HarnessTestCase):
             compiled = {GRAPHS[0]: record(GRAPHS[0], graph), CODE: record(CODE, CODE_OF_A_GPU)}
             rebuilt = [compiled[GRAPHS[0]], record(CODE, code)]
             verdict = suite.compare(compiled, rebuilt, code=False)
-            is_same = what in ("same", "of Inductor's")
+            is_same = what in ("same", "of Inductor's", "other names")
             self.assertEqual(verdict.kind, "faithful" if is_same else "unfaithful", what)
-            del compiled[CODE]
+        for code in ({}, {CODE: record(CODE, "")}):
+            compiled = {GRAPHS[0]: record(GRAPHS[0], graph)} | code
             self.assertEqual(suite.compare(compiled, rebuilt, code=False).kind, "runs")
 
     def test_artifact_that_compiles_nothing(self):
