@@ -563,6 +563,11 @@ def code_lines(text):
     return [line for line in lines if line]
 
 
+# What the code of a kernel says besides of the configs that are in force, of its grid, which the
+# graph shows too, and of the machine, which may be another one than that of a trace.
+BESIDE_A_KERNEL = re.compile(r"(?m)^ *inductor_meta=.*\n|'device': DeviceProperties\(.*?\)")
+
+
 def own_kernels(text):
     """Return the lines of the program's own Triton kernels, with their constants and configs, in
     the code that Inductor generated, and those that launch them, where a name is a "_": a graph
@@ -572,8 +577,9 @@ def own_kernels(text):
     names = "|".join(kernel[1] for kernel in kernels)
     launches = re.findall(rf"(?m)^ +((?:{names})\.run)(\(.*)", text) if kernels else []
     unnamed = re.compile(r"(?<![.\w])(?!(?:True|False|None)\b)[^\W\d]\w*")
-    lines = [name + unnamed.sub("_", arguments) for name, arguments in launches]
-    return code_lines("\n".join([*(kernel[0] for kernel in kernels), *lines]))
+    lines = [BESIDE_A_KERNEL.sub("", kernel[0]) for kernel in kernels]
+    lines += [name + unnamed.sub("_", arguments) for name, arguments in launches]
+    return code_lines("\n".join(lines))
 
 
 # Verdict: run one artifact in a fresh process, and compare the graph that it compiles.

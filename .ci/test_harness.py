@@ -567,6 +567,11 @@ def triton_poi_fused_add_relu_0(in_ptr0, ks0, BLOCK : tl.constexpr):
 ''', device_str='cuda')
 
 scale_0 = async_compile.triton('scale', '''
+@triton_heuristics.user_autotune(
+    configs=[{'num_warps': 2, 'num_stages': 3}],
+    inductor_meta={'grid_type': 'FixedGrid', 'force_disable_caches': False},
+    triton_meta={'signature': {'x_ptr': '*fp32'}, 'device': DeviceProperties(type='cuda', index=0, cc=90), 'constants': {'BLOCK': 64}},
+)
 @triton.jit
 def scale(x_ptr, BLOCK : tl.constexpr):
     tl.store(x_ptr, tl.load(x_ptr) * 2)
@@ -667,6 +672,11 @@ class CodesTest(HarnessTestCase):
         codes["of Inductor's"] = self.altered(CODE_OF_A_GPU, r"x0 // 2", "x0 // 4")
         codes["swapped"] = self.altered(CODE_OF_A_GPU, r"\* 2(\)(?s:.*))\* 3\)", r"* 3\1* 2)")
         codes["other names"] = self.altered(CODE_OF_A_GPU, r"buf0|raw_stream0", "a_name")
+        codes["of a config"] = self.altered(CODE_OF_A_GPU, "(caches.: )False", r"\1True")
+        codes["of another machine"] = self.altered(CODE_OF_A_GPU, "cc=90", "cc=80")
+        codes["option"] = self.altered(CODE_OF_A_GPU, "'num_warps': 2", "'num_warps': 8")
+        codes["dtype"] = self.altered(CODE_OF_A_GPU, r"\*fp32'}, 'device'", "*fp16'}, 'device'")
+        codes["parameter"] = self.altered(CODE_OF_A_GPU, "'BLOCK': 64", "'BLOCK': 32")
         codes["constant"] = self.altered(CODE_OF_A_GPU, r"\* 3\)", "* 4)")
         codes["argument"] = self.altered(CODE_OF_A_GPU, r"(scale_1.run\(buf0), 64", r"\1, 32")
         codes["flag"] = self.altered(CODE_OF_A_GPU, r"(scale_1.run\(buf0), 64", r"\1, True")
@@ -680,7 +690,7 @@ class CodesTest(HarnessTestCase):
             compiled = {GRAPHS[0]: record(GRAPHS[0], graph), CODE: record(CODE, CODE_OF_A_GPU)}
             rebuilt = [compiled[GRAPHS[0]], record(CODE, code)]
             verdict = suite.compare(compiled, rebuilt, code=False)
-            is_same = what in ("same", "of Inductor's", "other names")
+            is_same = what == "same" or what.startswith(("of", "other"))
             self.assertEqual(verdict.kind, "faithful" if is_same else "unfaithful", what)
         for code in ({}, {CODE: record(CODE, "")}):
             compiled = {GRAPHS[0]: record(GRAPHS[0], graph)} | code
