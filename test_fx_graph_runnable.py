@@ -9,8 +9,9 @@ A test compiles something, and has each artifact that torch then logged judged:
     self._exec_and_verify_payload()
 
 In a fresh Python process an artifact must exit 0, and compile the graph that was logged
-behind it: graph_lines says what makes two graphs the same. For a test that asks with
-code=True, Inductor must generate the same code too (code_lines). A test that fails for what
+behind it: graph_lines says what makes two graphs the same. The program's own Triton kernels
+are compared in the code that Inductor generates (own_kernels); for a test that asks with
+code=True, all of that code must be the same (code_lines). A test that fails for what
 torch does has a mark, as in `@nan_is_undefined`: a Gap, with the error and the releases that
 show it. While it is open, the test counts as skipped.
 """
@@ -1540,6 +1541,8 @@ def inputs_of(script):
 
 class RecordedStateTest(ArtifactTestCase):
     """What an artifact must record of the state it was compiled in: its graph does not show it."""
+
+    is_slow = True  # one probes the CPU's vector instructions
 
     def test_small_constants(self):
         def f(x):
