@@ -1044,7 +1044,10 @@ class ArtifactTestCase(TestCase):
             name = f"{type(self).__name__}.{self._testMethodName}.{number}"
             verdict = judge(script, logged, name, code, failure)
             missing = [GRAPHS[0]] if not logged.keys() & set(GRAPHS) else []
-            missing += [CODE] if code and CODE not in logged else []
+            if code and CODE not in logged:
+                missing += [CODE]
+            elif verdict.kind == "runs" and not missing:
+                missing += [f"{CODE} with the program's own Triton kernels"]
             if verdict.is_good and missing and not failure:
                 what = f"torch logged no {' and no '.join(missing)} behind the artifact"
                 report = f"{what}, with which to compare: judged by its exit code alone, it is good"

@@ -202,6 +202,15 @@ class ArtifactsTest(HarnessTestCase):
             with self.assertRaisesRegex(BadArtifact, f"torch logged {missing} the artifact"):
                 self._exec_and_verify_payload(code=code)
 
+    def test_no_code_of_kernels_to_compare(self):
+        self.log(GOOD)
+        self.log(GRAPH, name=GRAPHS[0])
+        with (
+            mock.patch.object(suite, "compare", return_value=Verdict("runs")),
+            self.assertRaisesRegex(BadArtifact, "torch logged no inductor_output_code with"),
+        ):
+            self._exec_and_verify_payload()
+
     def test_artifact_that_does_not_fail_as_its_program(self):
         self.log(GOOD)
         with self.assertRaisesRegex(
