@@ -3206,6 +3206,15 @@ class Recorded(NamedTuple):
         return f"{self.places[0][1]}{f' and {more} more places' if more else ''}"
 
 
+def failure_in(logged):
+    """Return how a program failed, (type, reason), from what was logged behind its artifact, as
+    with_graphs yields it; None if it did not.
+    """
+    metrics = logged[METRICS].metadata[METRICS] if METRICS in logged else {}
+    kind, reason = (str(metrics.get(key) or "") for key in ("fail_type", "fail_reason"))
+    return (kind, reason) if kind else None
+
+
 def recorded_artifacts(path):
     """Return what there is to judge, as a list of Recorded, and notes on the rest: in a log
     that TORCH_TRACE wrote, or in a folder of them; in what tlparse makes of one, or a part of
@@ -3227,8 +3236,9 @@ def recorded_artifacts(path):
                 found[position] = Recorded([(position, where + line)], problem=artifact.problem)
             else:
                 script = OF_A_RANK.sub("", ELSEWHERE.sub("", artifact.payload))
-                key = hash((script, *(logged[name].payload for name in GRAPHS if name in logged)))
                 code = logged[CODE].payload if CODE in logged else ""
+                graphs = [logged[name].payload for name in GRAPHS if name in logged]
+                key = hash((script, failure_in(logged), *graphs, *own_kernels(code)))
                 role = re.search(r"AOT ID: \S+_([a-z]+)", code)
                 text = (
                     f"{where} {compile_id(artifact.metadata)}{line}{f' {role[1]}' if role else ''}"
@@ -3310,8 +3320,6 @@ class RecordedTraceTest(ArtifactTestCase):
         script = ELSEWHERE.sub("", artifact.payload)
         if elsewhere := devices_elsewhere(script):
             return f"not here (needs {', '.join(elsewhere)})", None
-        metrics = logged[METRICS].metadata[METRICS] if METRICS in logged else {}
-        failure = metrics.get("fail_type") and (metrics["fail_type"], metrics["fail_reason"] or "")
         writer = re.search(r"(?m)^# torch version: (\S+)$", script)
         notes = []
         if writer and writer[1] != torch.__version__:
@@ -3319,7 +3327,8 @@ class RecordedTraceTest(ArtifactTestCase):
         if any(record.changed for record in (artifact, *logged.values())):
             notes.append("changed after it was written")
         note = ", ".join(notes)
-        verdict = judge(script, logged, f"{type(self).__name__}.{recorded}", failure=failure)
+        name = f"{type(self).__name__}.{recorded}"
+        verdict = judge(script, logged, name, failure=failure_in(logged))
         what = verdict.kind
         if what == "faithful, but for constants":
             what += f" {verdict.problem.rpartition('constants ')[2]}"

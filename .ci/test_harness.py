@@ -932,6 +932,15 @@ class TracesTest(HarnessTestCase):
         self.assertEqual(lines, [f"unfaithful: {place}" for place in places])
         self.assertTrue(message.endswith("\n".join(places)), message)
 
+    def test_ranks_that_are_not_alike(self):
+        # The same script and graph: one rank failed, and one had another Triton kernel.
+        failure = self.trace_line({suite.METRICS: {"fail_type": "KeyError", "fail_reason": "1"}})
+        codes = [CODE_OF_A_GPU, self.altered(CODE_OF_A_GPU, r"\* 3\)", "* 4)")]
+        for rank, line in enumerate([failure, *(self.trace_line({CODE: {}}, c) for c in codes)]):
+            self.write_log(self.artifact_log(GOOD), self.graph_log(), line, name=f"{rank}.log")
+        found, _ = suite.recorded_artifacts(self.write_log(self.artifact_log(GOOD)).parent)
+        self.assertEqual([len(recorded.places) for recorded in found], [1, 1, 1, 1])
+
     def test_trace_of_a_program_that_failed(self):
         raising = "raise KeyError('a')"
         metrics = {"fail_type": "KeyError", "fail_reason": "'a'\nand more"}
