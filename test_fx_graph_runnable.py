@@ -3514,6 +3514,7 @@ def outcomes_of_servers(tests, count, tb_locals):
     """Run tests in this many processes. Yields each as it ends, as (test, its `outcome`)."""
     file = sys.modules[type(tests[0]).__module__].__file__
     servers, idle = [], []
+    run_folder()  # before threads ask for it at once, and each makes one of its own
 
     def ask(test):
         """Have a process that is idle, or else a new one, run a test. Returns its `outcome`."""

@@ -5,6 +5,7 @@ usage: python .ci/test_harness.py [UNITTEST ARGUMENT ...]
 """
 
 import contextlib
+import functools
 import hashlib
 import io
 import itertools
@@ -1159,6 +1160,18 @@ class EngineTest(HarnessTestCase):
             self.assertEqual(printed(suite.ParallelSuite, **options), theirs)
         self.assertIn("\n1 of the skipped are known gaps\n", theirs)
         self.assertEqual(theirs.splitlines()[-1], "2 passed, 4 failed, 1 skipped")
+
+    def test_processes_share_a_folder(self):
+        def slow():
+            time.sleep(0.2)
+            return Path(tempfile.mkdtemp(dir=self.kept))
+
+        toys = [self.Toys(name) for name in ("test_1_passes", "test_4_skips")]
+        with mock.patch.object(suite, "run_folder", functools.cache(slow)):
+            outcomes = dict(suite.outcomes_of_servers(toys, 2, False))
+        self.assertEqual([[], [["skipped", "known gap: a toy"]]], [outcomes[t][1] for t in toys])
+        (folder,) = os.listdir(self.kept)
+        self.assertEqual(len(os.listdir(Path(self.kept, folder))), 2)
 
     def interrupted(self, number, jobs, toys, ended):
         """Run these of DeadlyToys, with a signal to all once so many have ended and one hangs.
