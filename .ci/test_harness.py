@@ -705,6 +705,8 @@ class CodesTest(HarnessTestCase):
         for code in ({}, {CODE: record(CODE, "")}):
             compiled = {GRAPHS[0]: record(GRAPHS[0], graph)} | code
             self.assertEqual(suite.compare(compiled, rebuilt, code=False).kind, "runs")
+        compiled[CODE] = record(CODE, "b = a")  # by whatever name: all of it is compared
+        self.assertEqual(suite.compare(compiled, [*compiled.values()], code=True).kind, "faithful")
 
     def test_artifact_that_compiles_nothing(self):
         self.log(GOOD)
@@ -939,7 +941,8 @@ class TracesTest(HarnessTestCase):
         codes = [CODE_OF_A_GPU, self.altered(CODE_OF_A_GPU, r"\* 3\)", "* 4)")]
         for rank, line in enumerate([failure, *(self.trace_line({CODE: {}}, c) for c in codes)]):
             self.write_log(self.artifact_log(GOOD), self.graph_log(), line, name=f"{rank}.log")
-        found, _ = suite.recorded_artifacts(self.write_log(self.artifact_log(GOOD)).parent)
+        folder = self.write_log(self.artifact_log(GOOD), self.graph_log()).parent
+        found, _ = suite.recorded_artifacts(folder)
         self.assertEqual([len(recorded.places) for recorded in found], [1, 1, 1, 1])
 
     def test_trace_of_a_program_that_failed(self):
