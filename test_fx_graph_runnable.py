@@ -782,10 +782,16 @@ def inexact_constants(script):
     """Return the constants that a script makes of other values than its program had, or of ones
     that were rounded: the graph does not show them. Whole numbers are exact.
     """
-    found = re.findall(r"(?m)^ +self\.register_buffer\('(\w+)', (.*)\)$", script)
-    exact = r"tensor\((?:[][, ]|-?\d+\.?(?![\d.e])|-?inf|True|False)*"
-    exact += r"(?:, device='[\w:]+')?(?:, dtype=[\w.]+)?\)(?:\.cuda\(\))?"
-    return [name for name, value in found if not re.fullmatch(exact, value)]
+    exact = r"\s*self\.register_buffer\('\w+', tensor\("
+    exact += r"(?:[][,\s]|-?\d+\.?(?![\d.e])|-?inf|True|False)*"
+    exact += r"(?:,\s+(?:device='[\w:]+'|dtype=[\w.]+))*\)(?:\.cuda\(\))?\)"
+    lines, found = script.split("\n"), []
+    for node in (node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Expr)):
+        if match := re.match(r"self\.register_buffer\('(\w+)'", ast.unparse(node)):
+            # As it stands there: a 1.0000e+08 may be rounded.
+            if not re.fullmatch(exact, "\n".join(lines[node.lineno - 1 : node.end_lineno])):
+                found.append(match[1])
+    return found
 
 
 def compare(compiled, rebuilt, code):

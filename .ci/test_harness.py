@@ -993,6 +993,8 @@ class TracesTest(HarnessTestCase):
             ("tensor([1.0000, 2.0000])", "c"),
             ("tensor([1.0000e+08])", "c"),
             ("tensor([0.5000])", "c"),
+            ("tensor([[1.0000, 2.0000],\n        [3.0000, 0.1235]])", "c"),
+            ("tensor([[[1., 2.]],\n\n        [[3., 4.]]],\n       dtype=torch.float64)", ""),
             ("torch.randint(1, size=[9], dtype=torch.int64)", "c"),
         ):
             script = f"class Repro:\n    def __init__(self):\n        self.register_buffer('c', {value})\n"
