@@ -142,20 +142,24 @@ def of_one_compile(record, other):
 
 def with_graphs(records):
     """Yield each artifact among the records, with a dict of the first record of each name that
-    was logged behind it for its compile; and each broken record, with an empty dict.
+    was logged behind it for its compile; each broken record, and each graph without an artifact,
+    with None.
     """
-    artifact, logged = None, {}
+    artifact, logged, is_broken = None, {}, False
     for record in records:
         name = artifact_name(record)
         problem = getattr(record, "problem", None)
         if problem:
-            yield record, {}
+            yield record, None
+        is_repeated = name == GRAPHS[0] and name in logged
         if name == ARTIFACT or (problem and record.matters):
             if artifact:
                 yield artifact, logged
-            artifact, logged = None if problem else record, {}
-        elif name and artifact and of_one_compile(artifact, record):
+            artifact, logged, is_broken = None if problem else record, {}, bool(problem)
+        elif name and artifact and of_one_compile(artifact, record) and not is_repeated:
             logged.setdefault(name, record)
+        elif name == GRAPHS[0] and not is_broken:
+            yield record, None
     if artifact:
         yield artifact, logged
 
@@ -784,14 +788,13 @@ def inexact_constants(script):
     """
     exact = r"\s*self\.register_buffer\('\w+', tensor\("
     exact += r"(?:[][,\s]|-?\d+\.?(?![\d.e])|-?inf|True|False)*"
-    exact += r"(?:,\s+(?:device='[\w:]+'|dtype=[\w.]+))*\)(?:\.cuda\(\))?\)"
-    lines, found = script.split("\n"), []
+    exact += r"""(?:,\s+(?:device='[\w:]+'|dtype=[\w.]+))*\)(?:\.cuda\(\)|\.to\("[\w:]+"\))?\)"""
+    found, lines = [], script.split("\n")
     for node in (node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Expr)):
         if match := re.match(r"self\.register_buffer\('(\w+)'", ast.unparse(node)):
-            # As it stands there: a 1.0000e+08 may be rounded.
-            if not re.fullmatch(exact, "\n".join(lines[node.lineno - 1 : node.end_lineno])):
-                found.append(match[1])
-    return found
+            # As it stands there: 1.0000e+08 may be rounded, and is 100000000.0 in a tree.
+            found.append((match[1], "\n".join(lines[node.lineno - 1 : node.end_lineno])))
+    return [name for name, text in found if not re.fullmatch(exact, text)]
 
 
 def compare(compiled, rebuilt, code):
@@ -1043,6 +1046,8 @@ class ArtifactTestCase(TestCase):
         AssertionError.
         """
         found = list(with_graphs(self.handler.buffer))
+        if any(logged is None for _, logged in found):
+            self.fail("torch logged a graph, and no artifact for it")
         self.assertEqual(len(found), artifacts, "the number of artifacts that torch logged")
         bad = {}
         for number, (artifact, logged) in enumerate(found, start=1):
@@ -1055,7 +1060,7 @@ class ArtifactTestCase(TestCase):
             elif verdict.kind == "runs" and not missing:
                 missing += [f"{CODE} with the program's own Triton kernels"]
             if verdict.is_good and missing and not failure:
-                what = f"torch logged no {' and no '.join(missing)} behind the artifact"
+                what = f"torch logged no {' and no '.join(missing)} behind artifact {number}"
                 report = f"{what}, with which to compare: judged by its exit code alone, it is good"
                 verdict = Verdict("not compared", what, report, verdict.kept)
             if not verdict.is_good:
@@ -3198,6 +3203,9 @@ ELSEWHERE = re.compile(
 OF_A_RANK = re.compile(r"(?m)^os\.environ\['\w+_(?:DIR|FILE|HOME|PATH|PTR|ROOT)'\] = '[^'\\\n]*'\n")
 
 
+MISSING = "there is a graph, and no artifact for it"
+
+
 class Recorded(NamedTuple):
     """An artifact of somebody's trace: the `places` where it was recorded, as (position, text),
     and what yields its records, the artifact first; or what is broken there, its `problem`.
@@ -3238,8 +3246,9 @@ def recorded_artifacts(path):
             line = f" line {artifact.lineno}" if artifact.lineno else ""
             if artifact.problem and not artifact.matters:
                 others.append(where + line)
-            elif artifact.problem:
-                found[position] = Recorded([(position, where + line)], problem=artifact.problem)
+            elif logged is None:
+                problem = artifact.problem or MISSING
+                found[position] = Recorded([(position, where + line)], problem=problem)
             else:
                 script = OF_A_RANK.sub("", ELSEWHERE.sub("", artifact.payload))
                 code = logged[CODE].payload if CODE in logged else ""
@@ -3319,10 +3328,12 @@ class RecordedTraceTest(ArtifactTestCase):
 
     def judged(self, recorded):
         """Judge a Recorded. Returns its verdict in a word, and what is wrong with it, if anything."""
+        if recorded.problem == MISSING:
+            return "missing", f"the graph of {recorded} has no artifact"
         if recorded.problem:
             return f"broken ({recorded.problem})", None
         found = with_graphs(recorded.records())
-        artifact, logged = next((a, logged) for a, logged in found if not a.problem)
+        artifact, logged = next((a, logged) for a, logged in found if logged is not None)
         script = ELSEWHERE.sub("", artifact.payload)
         if elsewhere := devices_elsewhere(script):
             return f"not here (needs {', '.join(elsewhere)})", None

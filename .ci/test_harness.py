@@ -186,8 +186,14 @@ class ArtifactsTest(HarnessTestCase):
             self.log(GOOD)
             self.log(GOOD)
 
+    def test_graph_without_an_artifact(self):
+        self.log(GOOD)
+        for _ in range(2):
+            self.log(GRAPH, name=GRAPHS[0])
+        with self.assertRaisesRegex(self.failureException, "a graph, and no artifact for it"):
+            self._exec_and_verify_payload()
+
     def test_other_records_are_no_artifacts(self):
-        self.log("payload", name="before_post_grad_graph")
         trace_log.debug("", extra={"metadata": {"chromium_event": {}}, "payload": "{}"})
         trace_log.debug("not from torch")
         self.log(GOOD)
@@ -200,7 +206,7 @@ class ArtifactsTest(HarnessTestCase):
             (False, "no before_post_grad_graph behind"),
             (True, "no before_post_grad_graph and no inductor_output_code behind"),
         ):
-            with self.assertRaisesRegex(BadArtifact, f"torch logged {missing} the artifact"):
+            with self.assertRaisesRegex(BadArtifact, f"torch logged {missing} artifact 1"):
                 self._exec_and_verify_payload(code=code)
 
     def test_no_code_of_kernels_to_compare(self):
@@ -223,8 +229,8 @@ class ArtifactsTest(HarnessTestCase):
         for frame, name in ((0, ARTIFACT), (5, GRAPHS[0]), (0, GRAPHS[1])):
             metadata = {"artifact": {"name": name}, "frame_id": frame, "frame_compile_id": 0}
             trace_log.debug("", extra={"metadata": metadata, "payload": GRAPH})
-        ((_, logged),) = with_graphs(self.handler.buffer)
-        self.assertEqual(list(logged), [GRAPHS[1]])
+        (_, missing), (_, logged) = with_graphs(self.handler.buffer)
+        self.assertEqual((missing, list(logged)), (None, [GRAPHS[1]]))
 
     def test_error_in_ones_own_words(self):
         frames = '  File "a.py", line 1, in f\n    assert x\n           ^\n'
@@ -922,6 +928,18 @@ class TracesTest(HarnessTestCase):
         expected = ["runs: rank_0.log [0/0] line 1", "broken (is cut short): rank_0.log line 4"]
         self.assertEqual(self.judged(log)[0], expected)
 
+    def test_trace_with_a_missing_artifact(self):
+        whole, graph = self.artifact_log(GOOD), self.graph_log()
+        for parts, expected in (
+            ([graph, whole], ["missing", "runs"]),
+            ([whole, graph, graph], ["unfaithful", "missing"]),
+            ([whole[:70] + b"\n", graph, whole], ["broken", "runs"]),  # there, but cut off
+        ):
+            end = self.trace_line({CODE: {}}, "")
+            lines, message = self.judged(self.write_log(*parts, end))
+            self.assertEqual([re.match(r"\w+", line)[0] for line in lines], expected)
+            self.assertEqual("has no artifact" in message, "missing" in expected)
+
     def test_trace_of_many_ranks(self):
         for rank in range(3):
             environ = f"os.environ['TORCHELASTIC_ERROR_FILE'] = '/tmp/{rank}/error'\n"
@@ -989,6 +1007,8 @@ class TracesTest(HarnessTestCase):
             ("tensor([1, -2])", ""),
             ("tensor([[1], [2]], dtype=torch.int32)", ""),
             ("tensor(True)", ""),
+            ("tensor([1], device='cuda:0').cuda()", ""),
+            ("tensor([1], device='cuda:0').to(\"cuda:0\")", ""),
             ("tensor([-inf, 1., -20.], dtype=torch.float64)", ""),
             ("tensor([1.0000, 2.0000])", "c"),
             ("tensor([1.0000e+08])", "c"),
