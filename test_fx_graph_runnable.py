@@ -902,6 +902,12 @@ def judge(script, logged, name, code=False, failure=None, arguments=(), folder=N
     return verdict._replace(report=report, kept=kept)
 
 
+def forget(verdict):
+    """Remove the script that was kept for a Verdict, unless all are to be kept."""
+    if verdict.kept and not os.environ.get("FX_GRAPH_RUNNABLE_KEEP"):
+        shutil.rmtree(os.path.dirname(verdict.kept))
+
+
 # The test case: captures artifacts, undoes what a test changes in torch, and judges.
 
 
@@ -1146,9 +1152,8 @@ def known_gaps(*gaps):
                     if not fits:
                         raise
                     shown.append((number, fits[0]))
-                if not os.environ.get("FX_GRAPH_RUNNABLE_KEEP"):
-                    for verdict in filter(lambda verdict: verdict.kept, verdicts.values()):
-                        shutil.rmtree(os.path.dirname(verdict.kept))
+                for verdict in verdicts.values():
+                    forget(verdict)
             for number, gap in left if is_published() else ():
                 if gap.is_open() and (number, gap) not in shown:
                     advice = f"drop the mark, or give the gap closed={torch.__version__!r}"
@@ -3349,6 +3354,7 @@ class RecordedTraceTest(ArtifactTestCase):
         what = verdict.kind
         if what == "faithful, but for constants":
             what += f" {verdict.problem.rpartition('constants ')[2]}"
+            forget(verdict)
         elif not verdict.is_good:
             report = verdict.report
             if note:

@@ -1103,7 +1103,8 @@ class TracesTest(HarnessTestCase):
 
     def test_trace_of_a_program(self):
         program = "import torch; from test_fx_graph_runnable import ToyModel\n"
-        program += "with torch.no_grad(): torch.compile(ToyModel())(torch.randn(3, 10))"
+        program += "with torch.no_grad(): torch.compile(ToyModel())(torch.randn(3, 10))\n"
+        program += "torch.compile(lambda x: x * torch.tensor([[1.0], [0.123456]]))(torch.ones(1))"
         trace = Path(self.kept, "trace")
         path = os.pathsep.join([os.path.dirname(suite.__file__), suite.child_python_path()])
         os.environ.update(suite.NO_GRAPH_CACHES, PYTHONPATH=path, TORCH_TRACE=str(trace))
@@ -1111,11 +1112,16 @@ class TracesTest(HarnessTestCase):
         subprocess.run([sys.executable, "-c", program], check=True)
         before = [path.stat().st_size for path in trace.iterdir()]
         os.environ["FX_GRAPH_RUNNABLE_TRACE"] = str(trace)
+        del os.environ["FX_GRAPH_RUNNABLE_KEEP"]
+        os.environ["TMPDIR"] = tempfile.mkdtemp(dir=self.kept)
         # In a process that has compiled nothing, as users have it.
         command = [sys.executable, suite.__file__, "RecordedTraceTest"]
         judged = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         self.assertRegex(judged, r"(?m)^faithful: \S+ \[0/0\] line \d+ inference$")
+        constants = r"faithful, but for constants \w+ \(\S+\)"
+        self.assertRegex(judged, rf"(?m)^{constants}: \S+ \[1/0\] line \d+ inference$")
         self.assertEqual([path.stat().st_size for path in trace.iterdir()], before)
+        self.assertEqual(os.listdir(os.environ["TMPDIR"]), [])
 
 
 class EngineTest(HarnessTestCase):
