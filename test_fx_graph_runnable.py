@@ -298,40 +298,36 @@ def in_order_of_use(nodes):
     None passes one that may write to memory that it reads.
     """
     used = {name for node in nodes for name in names_in(node, ast.Load)}
-    made_by, needs, roots, part, writers = {}, {}, [], {}, []
+    made_by, needs, roots = {}, {}, []
     memory = {name: set() for name in ("torch", "device", "inf", "nan")}  # that a name stands for
+    # In which part of the graph a statement is: each that writes in place is one, and begins
+    # another, in which that memory is read.
+    part, written, writes = {}, {}, 0
     for node in nodes:
         made, read = names_in(node, ast.Store), names_in(node, ast.Load)
         needs[node] = [made_by[name] for name in read if name in made_by]
+        made_by.update(dict.fromkeys(made, node))
         is_used = bool(used.intersection(made))
         effect, is_new = effect_of(node, is_used)
-        made_by.update(dict.fromkeys(made, node))
         touched = set().union(*(memory.get(name, {"inputs"}) for name in read))
         memory.update({name: {name} if is_new else {name, *touched} for name in made})
-        before = [number for number, written in enumerate(writers) if written & touched]
-        part[node] = max([2 * number + 2 for number in before], default=0)
-        part[node] = max([part[node], *(part[needed] for needed in needs[node])])
-        if effect:
-            part[node] = 2 * len(writers) + (effect == 2)
+        parts = [written.get(name, 0) for name in touched] + [part[n] for n in needs[node]]
+        part[node] = 2 * writes + (effect == 2) if effect else max(parts, default=0)
         if effect == 2:
-            writers.append(touched)
+            writes += 1
+            written.update(dict.fromkeys(touched, 2 * writes))
         # Tracing again reads out every output of an operator, used or not, but no constant that
         # Inductor has folded.
         is_read = isinstance(getattr(node, "value", None), (ast.Subscript, ast.Attribute))
         if effect or not is_used and not is_read:
             roots.append(node)
-    ordered = []
-    for number in sorted(set(part.values())):
-        seen, stack = set(), roots[::-1]
-        while stack:
-            if needed := next((n for n in needs[stack[-1]] if n not in seen), None):
-                stack.append(needed)
-                continue
-            node = stack.pop()
-            if node not in seen and part[node] == number:
-                ordered.append(node)
-            seen.add(node)
-    return ordered
+    ordered, stack = {}, roots[::-1]
+    while stack:
+        if needed := next((n for n in needs[stack[-1]] if n not in ordered), None):
+            stack.append(needed)
+        else:
+            ordered.setdefault(stack.pop())
+    return sorted(ordered, key=part.get)
 
 
 def sizes_in(node):
