@@ -428,6 +428,21 @@ class GraphsTest(HarnessTestCase):
             ]
             self.assertEqual(not graph_difference(*graphs), is_same, swapped)
 
+    def test_use_of_what_is_read_after_a_write(self):
+        graphs = []
+        for sin, cos in ("xy", "yx"):
+            reads = [
+                f"{sin} = torch.ops.aten.sin.default(a)",
+                f"{cos} = torch.ops.aten.cos.default(a)",
+            ]
+            order = [
+                "torch.ops.aten.add_.Tensor(a, 1)",
+                *reads,
+                "d = torch.ops.aten.exp.default(x)",
+            ]
+            graphs.append(graph_of(["f32[2][1]cpu"], *order, f"return ({sin}, {cos}, d)"))
+        self.assertIn("\n-exp_0 = torch.ops.aten.exp.default(sin_0)", graph_difference(*graphs))
+
     def test_order_of_waits(self):
         one, two = (
             f"y{n} = torch.ops._c10d_functional.all_reduce.default(a, 'sum', '{n}')" for n in (1, 2)
