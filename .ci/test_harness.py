@@ -324,6 +324,7 @@ class GraphsTest(HarnessTestCase):
             (["Sym(2)"], ["Sym(2.0)"]),
             (["Sym(s0)", "Sym(s0//2)"], ["Sym(s0)", "Sym(s0//4)"]),
             (["Sym(s0)", "Sym(f(s0, 1))"], ["Sym(s0)", "Sym(f(s0, 2))"]),
+            (["Sym(s0)", "Sym(s1)", "Sym(f(s0))"], ["Sym(s1)", "Sym(s0)", "Sym(f(s0))"]),
             (["Sym(s0)", "Sym(s1)", "Sym(s0)"], ["Sym(s0)", "Sym(s1)", "Sym(s1)"]),
             (["Sym(s0)", "Sym(s0//2)"], ["Sym(s0)", "Sym(CeilDiv(s0, 2))"]),
             (["Sym(s0)", "Sym((s0 + 3)//8)"], ["Sym(s0)", "Sym((s0 + 5)//8)"]),
@@ -347,6 +348,7 @@ class GraphsTest(HarnessTestCase):
             (["f32[s0 + 1][1]cpu", "Sym(s0)"], ["f32[s9 + 1][1]cpu", "Sym(s9)"]),
             (["f32[s0*s1][1]cpu"], ["f32[s2*s9][1]cpu"]),
             (["Sym(s0)", "Sym(9//(s0 - 2))"], ["Sym(s1)", "Sym(9//(-2 + s1))"]),
+            (["Sym(s0)", "Sym(f(s0))"], ["Sym(s1)", "Sym(f(s1))"]),
             (["f32[][]cpu"], ["f32[][]cpu"]),
         ):
             diff = graph_difference(graph_of(old), graph_of(new))
@@ -372,6 +374,15 @@ class GraphsTest(HarnessTestCase):
         self.assertNotIn(
             "no other", graph_difference(graph_of(old), graph_of([new[0], "f64[6][1]cpu"]))
         )
+        # A name that both have, each for a size of its own.
+        old, new = (
+            [f"f32[{size}][1]cpu" for size in sizes.split()] for sizes in ("5 s7 s7", "s7 s8 s9")
+        )
+        diff = graph_difference(graph_of(old), graph_of(new))
+        self.assertNotIn("no other", diff)
+        self.assertIn(
+            "\n-input_0: f32[5][1]cpu\n+input_0: f32[s7'][1]cpu\n input_1: f32[s7][1]", diff
+        )
 
     def test_order_of_statements(self):
         sin, cos, exp = (
@@ -382,17 +393,22 @@ class GraphsTest(HarnessTestCase):
             "r0 = torch.ops.aten.rand.default([2])",
             "r1 = torch.ops.aten.randn.default([2])",
         )
-        last = "return (x0, x1, x2, r0, r1)"
+        last = "return (x0, x1, x2, r0, r1, y1, y2)"
         one, two = (f"a{n} = torch.ops.aten.add_.Tensor(a, {n})" for n in (1, 2))
         print_it = [f"torch.ops.aten._print.default('{text}')" for text in "ab"]
         reduce = [
             f"y{n} = torch.ops._c10d_functional.all_reduce.default(a, 'sum', '{n}')" for n in (1, 2)
         ]
         mine = [f"y{n} = torch.ops.mine.op{n}.default(a)" for n in (1, 2)]
+        seeds = [f"r{n} = torch.ops.prims.inductor_seeds.default({n}, 'cpu')" for n in (0, 1)]
+        attend = "x0 = torch.ops.aten._scaled_dot_product_flash_attention.default(a, a, a, "
         for statements, is_same in (
             ([sin, cos, exp], True),
             ([sin, rand], True),
             ([rand, rand_int], False),
+            (seeds, False),
+            ([rand, f"{attend}0.0)"], True),
+            ([rand, f"{attend}0.5)"], False),
             ([sin, one], False),
             ([one, two], False),
             (print_it, False),
@@ -405,19 +421,27 @@ class GraphsTest(HarnessTestCase):
             self.assertEqual(not graph_difference(*graphs), is_same, statements)
 
     def test_order_of_writes(self):
+        wait = "torch.ops._c10d_functional.wait_tensor.default"
         b, c = (f"{x} = torch.ops.aten.{op}.default(a)" for x, op in (("b", "sin"), ("c", "cos")))
-        view = "v = torch.ops.aten._unsafe_view.default(b, [2])"
+        views = (
+            *("v = b[0]", "v = torch.ops.mine.op.default(b)", f"v = {wait}(b)"),
+            *(f"v = torch.ops.aten.{name}.default(b, [2])" for name in ("view", "_unsafe_view")),
+        )
         write, write_view = (f"torch.ops.aten.add_.Tensor({x}, 1)" for x in "bv")
-        read_b, read_c = (f"d = torch.ops.aten.exp.default({x})" for x in "bc")
+        read_b, read_c, read_view = (f"d = torch.ops.aten.exp.default({x})" for x in "bcv")
         rand = "r = torch.ops.aten.rand.default([2])"
         rand_b = "s = torch.ops.aten.rand_like.default(b)"
+        check_b = "torch.ops.aten._assert_async.msg(b, 'x')"
+        reduce = "v = torch.ops._c10d_functional.all_reduce.default(a, 'sum', '0')"
         for before, swapped, is_same in (
             ([b, c], [write, read_c], True),
             ([c], [b, read_c], True),
             ([b], [write, c], True),
             ([b, c], [write, read_b], False),
-            ([b, view], [write_view, read_b], False),
-            ([b, view], [write, "d = torch.ops.aten.exp.default(v)"], False),
+            *(([b, view], [write_view, read_b], False) for view in views),
+            *(([b, view], [write, read_view], False) for view in views),
+            ([reduce], ["torch.ops.aten.add_.Tensor(a, 1)", f"d = {wait}(v)"], False),
+            ([b, write], [check_b, "torch.ops.aten._print.default('x')"], False),
             ([b, write], [rand, rand_b], False),
             ([b], [write, rand], False),
             ([b, c], [write, "torch.ops.aten.add_.Tensor(c, 1)"], False),
@@ -426,7 +450,7 @@ class GraphsTest(HarnessTestCase):
                 graph_of(["f32[2][1]cpu"], *before, *order, "return (b, c, d, r, s)")
                 for order in (swapped, swapped[::-1])
             ]
-            self.assertEqual(not graph_difference(*graphs), is_same, swapped)
+            self.assertEqual(not graph_difference(*graphs), is_same, (before, swapped))
 
     def test_use_of_what_is_read_after_a_write(self):
         graphs = []
@@ -467,6 +491,15 @@ class GraphsTest(HarnessTestCase):
             graphs = [graph_of(["f32[6][1]cpu"], f"return f(a, {x})") for x in ("(2, 3)", new)]
             self.assertEqual(not graph_difference(*graphs), is_same)
 
+    def test_constants_that_differ(self):
+        for one, other in (
+            ("self.c", "self.d"),
+            ("self.m.c", "self.n.c"),
+            ("self.m.c", "self.m.d"),
+        ):
+            graphs = [graph_of([], f"return ({one}, {x})") for x in (one, other)]
+            self.assertNotEqual(graph_difference(*graphs), "", (one, other))
+
     def test_classes_within_classes(self):
         inner = "    class m(Module):\n        class n(Module):\n            def forward(self, a):\n                return a.sin()\n"
         for call in ("self.m.n", 'getattr(self, "m").n', "self.m", "1"):
@@ -495,6 +528,13 @@ class GraphsTest(HarnessTestCase):
         ):
             self.assertEqual(graph_difference(text, text), "", text)
             self.assertIn("f32[s77, 3]", graph_difference(text, GRAPH), text)
+        typed = "class g(Module):\n    def forward(self, a: {}): return a"
+        for old, new, is_same in (
+            ("x = 1", "x = 2", False),
+            ("x = 1", "# a comment\n\n  x = 1", True),
+            (typed.format("int"), typed.format("float"), False),
+        ):
+            self.assertEqual(not graph_difference(old, new), is_same, new)
 
     def test_graphs_that_differ(self):
         for what, old, new in (
@@ -714,6 +754,9 @@ class CodesTest(HarnessTestCase):
         codes["launches swapped"] = self.altered(
             CODE_OF_A_GPU, r"(scale_0.run.*\n)( +scale_1.run.*\n)", r"\2\1"
         )
+        codes["kernels swapped"] = self.altered(
+            CODE_OF_A_GPU, r"scale_0(\.run.*\n +)scale_1(\.run)", r"scale_1\1scale_0\2"
+        )
         record = lambda name, payload: logging.makeLogRecord(
             {"metadata": {"artifact": {"name": name}}, "payload": payload}
         )
@@ -774,11 +817,27 @@ class MarksTest(HarnessTestCase):
 
     def test_gap_is_sought_in_what_differs(self):
         gap = Gap("", "unfaithful", "aten.sin")
-        for line, shows in (("-x = aten.sin", True), (" x = aten.sin", False)):
-            verdict = Verdict(
-                "unfaithful", f"compiled another graph\n--- a\n+++ b\n@@ @@\n{line}\n+y"
+        for kind, line, shows in (
+            ("unfaithful", "-x = aten.sin", True),
+            ("unfaithful", " x = aten.sin", False),
+            ("unfaithful", "@@ aten.sin @@", False),
+            ("other code", " x = aten.sin", False),
+        ):
+            verdict = Verdict(kind, f"compiled another graph\n--- a\n+++ b\n@@ @@\n{line}\n+y")
+            self.assertEqual(gap.shown(kind=kind).shows_in(verdict), shows, line)
+
+    def test_nothing_of_a_known_gap_stays(self):
+        del os.environ["FX_GRAPH_RUNNABLE_KEEP"]
+        for problem, stays in (("expected", False), ("another", True)):
+            path = Path(tempfile.mkdtemp(dir=self.kept), "script.py")
+            path.touch()
+            failure = BadArtifact({1: Verdict("fails", problem, kept=str(path))})
+            test = known_gaps(Gap("", "fails", "expected"))(
+                mock.Mock(side_effect=failure, __name__="t")
             )
-            self.assertEqual(gap.shows_in(verdict), shows)
+            with self.assertRaises((unittest.SkipTest, BadArtifact)):
+                test(self)
+            self.assertEqual(path.parent.exists(), stays)
 
     def test_builds_of_ones_own(self):
         gap = Gap("a reason", "fails", "expected")
@@ -803,6 +862,9 @@ class MarksTest(HarnessTestCase):
                 self.assertEqual(self.outcome({1: "another"}, shown), "BadArtifact: another")
             closed = gap.shown(closed="2.12")
             self.assertEqual(self.outcome({1: "expected"}, closed), "BadArtifact: expected")
+            with mock.patch.object(suite, "is_published", lambda: True):
+                closed = gap.shown(closed="2.13")
+                self.assertEqual(self.outcome({1: "expected"}, closed), "BadArtifact: expected")
         for version in ("unknown", "2025.1"):
             with self.assertRaisesRegex(ValueError, f"'{version}', which is no release: build it"):
                 release(version)
@@ -1109,6 +1171,17 @@ class TracesTest(HarnessTestCase):
             self.assertRegex(
                 lines[0], rf"^not here \(needs \S*{name}\): rank_0.log \[0/0\] line 1$"
             )
+
+    def test_devices_that_are_here(self):
+        script = "device('cpu'), device(type='meta'), device('cuda'), device('cuda:1'), device('cuda', 2)"
+        with mock.patch.object(torch.accelerator, "device_count", return_value=2):
+            for accelerator, missing in (
+                ("cuda", ["cuda:2"]),
+                ("xpu", ["cuda", "cuda:1", "cuda:2"]),
+                (None, ["cuda", "cuda:1", "cuda:2"]),
+            ):
+                with mock.patch.object(suite, "ACCELERATOR", accelerator):
+                    self.assertEqual(suite.devices_elsewhere(script), missing)
 
     def test_device_that_is_only_a_word(self):
         log = self.write_log(
