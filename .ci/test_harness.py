@@ -190,7 +190,7 @@ class ArtifactsTest(HarnessTestCase):
         self.log(GOOD)
         for _ in range(2):
             self.log(GRAPH, name=GRAPHS[0])
-        with self.assertRaisesRegex(self.failureException, "a graph, and no artifact for it"):
+        with self.assertRaisesRegex(self.failureException, "no artifact for it:\n\nclass"):
             self._exec_and_verify_payload()
 
     def test_other_records_are_no_artifacts(self):
