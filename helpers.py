@@ -2,7 +2,6 @@
 """What is available here, and the skips made of it. Nothing in here knows about artifacts."""
 
 import contextlib
-import math
 import os
 import re
 import unittest
@@ -10,16 +9,16 @@ import warnings
 from pathlib import Path
 
 with warnings.catch_warnings():
-    # torch does without numpy, but says so on standard error.
+    # torch works without numpy, but says so on standard error.
     warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     import torch
 
-# The variables and their meaning are those of torch.testing._internal.common_utils,
-# which itself needs packages that torch does not bring.
+# The variables and their meaning are those of torch.testing._internal.common_utils, which
+# imports packages that torch does not depend on.
 IS_FBCODE = os.environ.get("PYTORCH_TEST_FBCODE") == "1"
 IS_SANDCASTLE = os.environ.get("SANDCASTLE") == "1" or os.environ.get("TW_JOB_USER") == "sandcastle"
 
-# torch reads these itself: under either, torch.compile returns the function as it is.
+# With either of these torch.compile returns the function as it is.
 COMPILE_DISABLED_BY = [
     name for name in ("TORCH_COMPILE_DISABLE", "TORCHDYNAMO_DISABLE") if os.environ.get(name) == "1"
 ]
@@ -50,36 +49,39 @@ def release(version=torch.__version__):
 
 
 def is_published(version=torch.__version__):
-    """Return whether a version is a release as it was published, not a build of one's own."""
+    """Return whether a version is a published release, not somebody's own build."""
     return bool(re.fullmatch(r"[\d.]+(\+(cpu|cu\d+|rocm[\d.]+|xpu))?", version))
 
 
-def usable_cores():
-    """Return how many cores this process may use."""
-    of_linux = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if of_linux else os.cpu_count() or 1
+def number_from(variable, default, least=1):
+    """Return the whole number that an environment variable has. Raises ValueError if it has none,
+    or one below the least.
+    """
+    text = os.environ.get(variable, str(default))
+    if text.isdecimal() and int(text) >= least:
+        return int(text)
+    raise ValueError(f"{variable}={text!r}: give a whole number, {least} or more")
 
 
-def usable_memory():
-    """Return the bytes of memory that processes may take, as far as the system says."""
-    limits = [math.inf]
-    for path, pattern, unit in (  # on Linux: of the machine, and of a container
+def default_jobs():
+    """Return how many tests to run at once: one for each core that this process may use, as far
+    as the memory of the machine, its container and the accelerator allows.
+    """
+    is_linux = hasattr(os, "sched_getaffinity")
+    limits = [len(os.sched_getaffinity(0)) if is_linux else os.cpu_count() or 1]
+    for path, pattern, unit in (
         ("/proc/meminfo", r"MemAvailable: +(\d+) kB", 2**10),
         ("/sys/fs/cgroup/memory.max", r"(\d+)", 1),
         ("/sys/fs/cgroup/memory/memory.limit_in_bytes", r"(\d+)", 1),
     ):
         with contextlib.suppress(OSError):
             found = re.search(pattern, Path(path).read_text())
-            limits += [int(found[1]) * unit] if found else []
-    return min(limits)
-
-
-def free_accelerator_memory():
-    """Return the free bytes of the accelerator, as far as there is one that says."""
+            # What a test and its artifact need together at most.
+            limits += [int(found[1]) * unit / (0.9 * 2**30)] if found else []
     query = getattr(ACCELERATOR and torch.get_device_module(ACCELERATOR), "mem_get_info", None)
-    with contextlib.suppress(RuntimeError):  # some of XPU's
-        return query()[0] if query else math.inf
-    return math.inf
+    with contextlib.suppress(RuntimeError):  # some of XPU's do not say
+        limits += [query()[0] / (1.5 * 2**30)] if query else []  # of an NVIDIA H100
+    return max(1, int(min(limits)))
 
 
 skip_in_fbcode = unittest.skipIf(IS_FBCODE or IS_SANDCASTLE, "in fbcode no child can import torch")
