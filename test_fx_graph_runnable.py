@@ -659,11 +659,10 @@ def forget(verdict):
         shutil.rmtree(os.path.dirname(verdict.kept))
 
 
-@functools.cache
-def temporary_folder():
-    """Return the folder for temporary files; Inductor cannot build C++ in a path with a space."""
-    folder = tempfile.gettempdir()
-    return "/tmp" if re.search(r"\s", folder) and os.path.isdir("/tmp") else folder
+# The folder for temporary files; Inductor cannot build C++ in a path with a space.
+TEMPORARY = tempfile.gettempdir()
+if re.search(r"\s", TEMPORARY) and os.path.isdir("/tmp"):
+    TEMPORARY = "/tmp"
 
 
 @functools.cache
@@ -671,7 +670,7 @@ def run_folder():
     """Return the folder (a Path) for all that this run writes; it is removed at exit."""
     if sys.argv[1:2] == ["--serve"]:
         return Path(sys.argv[2])  # that of the first process
-    folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=temporary_folder())
+    folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=TEMPORARY)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
@@ -865,7 +864,7 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
         rebuilt = [record for log in trace.glob("*") for record in read_trace(log)]
         verdict = verdict_on(script, exit_code, output, failure, logged, rebuilt, code)
         if verdict.problem and not keep:
-            keep = tempfile.mkdtemp(prefix="fx_graph_runnable_failed_", dir=temporary_folder())
+            keep = tempfile.mkdtemp(prefix="fx_graph_runnable_failed_", dir=TEMPORARY)
         kept = shutil.copy(path, os.path.abspath(keep)) if keep else ""
     shown = output if len(output) < 8000 else f"... (of {len(output)} characters)\n{output[-8000:]}"
     python_path = [f"PYTHONPATH={path}" for path in [environ["PYTHONPATH"]] if path]
@@ -1940,7 +1939,7 @@ class WaysToCompileTest(ArtifactTestCase):
 
     @known_gap(
         "a dynamic graph without a size among its inputs becomes static",
-        "with static sizes for symbols, and no other difference",
+        r"\n-input_0: f32\[s\d+\]\[1\]\w+\n(?:-.*\n)*\+input_0: f32\[6\]",
         "pytorch/pytorch#150670",
     )
     def test_standalone_compile_with_dynamic_sizes(self):
@@ -2448,6 +2447,12 @@ class DistributedTest(ArtifactTestCase):
             f = lambda x: all_gather_tensor_autograd(x * 2, 0, group).sin()
             self.verify(f, x, backward=True)
 
+    @known_gap(
+        "an inference graph is compiled as one for training, in another order",
+        r"\n-wait_tensor_0: .*\n\+wait_tensor_0: ",
+        "pytorch/pytorch#193557",
+        closed="2.15",
+    )
     def test_coalesced_collectives(self):
         # pytorch/pytorch#97157, #161213
         def f(x, y, xs, ys):
@@ -3456,27 +3461,24 @@ class RecordedTraceTest(ArtifactTestCase):
         if not (verdict.is_compared or failure):
             self.skipTest("runs; nothing to compare with")
 
-    def fail_to_read(self, message):
-        self.fail(message)
-
 
 def add_tests_of_trace(path):
-    """Give RecordedTraceTest a test for each artifact of a trace, or one that says what is wrong
-    with the path.
+    """Give RecordedTraceTest a test for each artifact of a trace or, if it has none, one that says
+    so.
     """
-    found = {}
-    with contextlib.suppress(OSError):
-        for place, *artifact in recorded_artifacts(path):
-            found[f"test {place}"] = functools.partialmethod(
-                RecordedTraceTest.judge, place, *artifact
-            )
-    if not found:
+
+    def add_test(name, method, *arguments):
+        setattr(RecordedTraceTest, f"test {name}", lambda self: method(self, *arguments))
+
+    is_empty = True
+    with contextlib.suppress(FileNotFoundError):
+        for place, script, logged in recorded_artifacts(path):
+            add_test(place, RecordedTraceTest.judge, place, script, logged)
+            is_empty = False
+    if is_empty:
         problem = "there is no artifact in it; run the program with TORCH_TRACE=FOLDER"
         problem = problem if os.path.exists(path) else "there is no such log, script or folder"
-        message = f"FX_GRAPH_RUNNABLE_TRACE={path}: {problem}"
-        found["test trace"] = functools.partialmethod(RecordedTraceTest.fail_to_read, message)
-    for name, test in found.items():
-        setattr(RecordedTraceTest, name, test)
+        add_test("trace", RecordedTraceTest.fail, f"FX_GRAPH_RUNNABLE_TRACE={path}: {problem}")
 
 
 if os.environ.get("FX_GRAPH_RUNNABLE_TRACE"):
