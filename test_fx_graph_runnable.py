@@ -246,10 +246,12 @@ def reset_torch():
     from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
     from torch._inductor.cpu_vec_isa import supported_vec_isa_list, valid_vec_isa_list
     from torch._logging.structured import INTERN_TABLE
+    from torch.compiler._cache import CacheArtifactManager
 
     torch.compiler.reset()
     kernel_side_table.reset_table()  # torch writes all of it into every artifact
     INTERN_TABLE.clear()
+    CacheArtifactManager.clear()  # what save_cache_artifacts saves
     # These checks depend on cpp.vec_isa_ok.
     for check in (valid_vec_isa_list, *(type(isa).__bool__ for isa in supported_vec_isa_list)):
         getattr(check, "cache_clear", bool)()
