@@ -1042,62 +1042,70 @@ def sizes_in(annotation):
     return re.sub(r"\[[^]]*\]|(?<=^Sym)\(.*\)$", mark, str(text)), sizes
 
 
-def class_lines(scope):
-    """Yield the lines of one class of a graph, and of the classes in it, as (text, sizes)."""
-    names, counts, size_of = {}, collections.Counter(), {}
+class Renamer:
+    """Gives the values of a graph canonical names, and writes out the sizes that it computes."""
 
-    def name(own, base):
-        if own not in names:
-            names[own] = f"{base}_{counts[base]}"
-            counts[base] += 1
-        return names[own]
+    def __init__(self):
+        self.names, self.counts, self.size_of = {}, collections.Counter(), {}
 
-    def expression(node):
-        """Return the text of an expression with canonical names, and the sizes in it."""
+    def name(self, own, base):
+        """Return the canonical name of a value: values of one base are numbered."""
+        if own not in self.names:
+            self.names[own] = f"{base}_{self.counts[base]}"
+            self.counts[base] += 1
+        return self.names[own]
+
+    def expression(self, node):
+        """Return the text of an expression, with a SIZE for each size, and a list of these."""
         sizes = []
         is_assertion = "_assert" in ast.unparse(getattr(node, "func", None) or [])
 
         def renamed(match):
-            if match[0] in size_of:
-                sizes.append(size_of[match[0]])
+            if match[0] in self.size_of:
+                sizes.append(self.size_of[match[0]])
                 return SIZE
             if match[0].startswith("self."):  # a constant, or a subgraph
-                return name(match[0], "self.attribute")
+                return self.name(match[0], "self.attribute")
             if match[0][0] in "'\"" and is_assertion:  # a message, which names symbols
                 return "''"
-            return names.get(match[0], match[0])
+            return self.names.get(match[0], match[0])
 
         text = TOKEN.sub(renamed, ast.unparse(node))
         return text.replace("torch.ops.aten.true_divide.", "torch.ops.aten.div."), sizes
 
+
+def class_lines(scope):
+    """Yield the lines of one class of a graph, and of the classes in it, as (text, sizes)."""
+    renamer = Renamer()
     for forward in (node for node in scope.body if isinstance(node, ast.FunctionDef)):
         used = {name for node in forward.body for name in names_in(node)}
         for node in forward.args.args[1:]:
             text, sizes = sizes_in(node.annotation)
             if text == f"Sym({SIZE})":
-                size_of[node.arg] = sizes[0]
+                renamer.size_of[node.arg] = sizes[0]
                 if not SYMBOL.search(sizes[0]) and node.arg not in used:
                     text, sizes = "", []  # a number, written out where it is used
-            yield f"{name(node.arg, 'input')}: {text}", sizes
+            yield f"{renamer.name(node.arg, 'input')}: {text}", sizes
         for node, after in canonical_order(forward):
+            text, sizes = sizes_in(getattr(node, "annotation", None))
             if computes_size(node):
-                size_of[node.target.id] = sizes_in(node.annotation)[1][0]
+                renamer.size_of[node.target.id] = sizes[0]
                 continue
-            value, sizes = expression(node.value)
+            value, sizes_of_arguments = renamer.expression(node.value)
             if isinstance(node, ast.Return):
-                yield f"return {value}", sizes
+                yield f"return {value}", sizes_of_arguments
                 continue
             # torch.ops.aten.mul.Tensor makes mul_0, mul_1, ...
             func = getattr(node.value, "func", None)
             base = re.findall(r"\w+", ast.unparse(func))[-2:][0] if func else "value"
-            text, own_sizes = sizes_in(getattr(node, "annotation", None))
-            names[node] = name(*(names_in(node, ast.Store) or [node])[:1], base)
-            after = f" after {', '.join(names[n] for n in after)}" if after else ""
-            yield f"{names[node]}{text and ': '}{text} = {value}{after}", own_sizes + sizes
+            name = renamer.name(*(names_in(node, ast.Store) or [node])[:1], base)
+            renamer.names[node] = name
+            after = f" after {', '.join(renamer.names[n] for n in after)}" if after else ""
+            yield f"{name}{text and ': '}{text} = {value}{after}", sizes + sizes_of_arguments
     classes = {f"self.{node.name}": node for node in scope.body if isinstance(node, ast.ClassDef)}
-    for own in dict.fromkeys([*names, *classes]):
+    for own in dict.fromkeys([*renamer.names, *classes]):
         if own in classes:
-            yield f"class {names.get(own, own)}", []
+            yield f"class {renamer.names.get(own, own)}", []
             yield from class_lines(classes[own])
 
 
@@ -3591,51 +3599,62 @@ def serve(length, **options):
     os._exit(0)  # without the second that it takes to tear torch down
 
 
-def outcomes(tests, jobs, **options):
-    """Run tests in this many processes, or in this one, with these options of a TestResult. Yields
-    (number, seconds, entries), as outcome_of returns them, as each ends. An interrupt ends all.
+INTERRUPTED = "interrupted before it ended\n"
+
+
+def outcomes_here(tests, **options):
+    """Run tests in this process, with these options of a TestResult. Yields the number of each,
+    with what outcome_of returns, as it ends. An interrupt ends the test that runs, and is the last.
     """
-    interrupted, answered = "interrupted before it ended\n", set()
-    if jobs == 1:
-        for number, test in enumerate(tests):
-            try:
-                yield number, *outcome_of(test, **options)
-            except KeyboardInterrupt:
-                yield number, 0, [("errors", interrupted)]
-                return
-        return
+    for number, test in enumerate(tests):
+        try:
+            yield number, *outcome_of(test, **options)
+        except KeyboardInterrupt:
+            yield number, 0, [("errors", INTERRUPTED)]
+            return
+
+
+def outcomes_of_workers(tests, jobs, **options):
+    """Run tests in this many processes; takes and yields what outcomes_here does."""
     rows = [(n, type(t).__qualname__, t._testMethodName) for n, t in enumerate(tests)]
     rows = [json.dumps(row).encode() for row in rows]
     length = max(map(len, rows))
     file = sys.modules[type(tests[0]).__module__].__file__
-    command = [sys.executable, "-X", "faulthandler", file, "--serve", run_folder(), length]
-    command = [*map(str, command), json.dumps(options)]
+    command = [
+        sys.executable,
+        "-X",
+        "faulthandler",
+        file,
+        "--serve",
+        str(run_folder()),
+        str(length),
+    ]
+    command.append(json.dumps(options))
     # One thread each, since there are as many processes as cores.
     environ = child_environ() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    answers, answer = os.pipe()
-    with tempfile.TemporaryFile(dir=run_folder()) as queue, open(answers) as lines:
+    reader, writer = os.pipe()
+    workers, answered, why = [], set(), ""
+    with tempfile.TemporaryFile(dir=run_folder()) as queue, open(reader) as answers:
         queue.write(b"".join(row.ljust(length) for row in rows))
         queue.seek(0)
-        how = {"stdin": queue, "stdout": answer, "env": environ, "start_new_session": True}
-        workers, why = [], ""
+        how = {"stdin": queue, "stdout": writer, "env": environ, "start_new_session": True}
         try:
             workers += (subprocess.Popen(command, **how) for _ in range(jobs))
-            os.close(answer)
-            for line in lines:
-                number, seconds, entries = json.loads(line)
+            os.close(writer)
+            for number, *outcome in map(json.loads, answers):
                 answered.add(number)
-                yield number, seconds, entries
+                yield number, *outcome
         except KeyboardInterrupt:
-            why = interrupted
+            why = INTERRUPTED
         finally:
             begun = os.lseek(queue.fileno(), 0, os.SEEK_CUR) // length
-            queue.seek(0, os.SEEK_END)  # no worker begins another
+            queue.seek(0, os.SEEK_END)  # no worker begins another test
             end_workers(workers)
-    for number in range(len(tests)) if not why else range(max(begun, 1)):
+    codes = ", ".join(str(worker.returncode) for worker in workers)
+    for number in range(max(begun, 1) if why else len(tests)):
         if number not in answered:
-            what = "its process died" if number < begun else "it did not begin: all processes died"
-            codes = ", ".join(str(worker.returncode) for worker in workers)
-            yield number, 0, [("errors", why or f"{what} (exit codes: {codes})\n")]
+            died = "its process died" if number < begun else "all processes died before it began"
+            yield number, 0, [("errors", why or f"{died} (exit codes: {codes})\n")]
 
 
 def end_workers(workers):
@@ -3660,20 +3679,26 @@ class ParallelSuite(unittest.TestSuite):
             return super().run(result, debug)  # among the tests of other modules
         try:
             setUpModule()
-            tests = tests[
-                number_from("TEST_SHARD_INDEX", 0, least=0) :: number_from("TEST_TOTAL_SHARDS", 1)
-            ]
+            shards, shard = (
+                number_from("TEST_TOTAL_SHARDS", 1),
+                number_from("TEST_SHARD_INDEX", 0, 0),
+            )
+            if shard >= shards:
+                raise ValueError(f"TEST_SHARD_INDEX={shard}: give one below {shards}")
+            tests = tests[shard::shards]
             jobs = number_from("FX_GRAPH_RUNNABLE_JOBS", default_jobs())
             if status := os.environ.get("TEST_SHARD_STATUS_FILE"):
                 Path(status).touch()
         except (OSError, ValueError) as error:
             sys.exit(str(error))
-        jobs = min(jobs, len(tests)) if fcntl else 1
-        # A worker always keeps what a test prints for its failure, as --buffer does.
-        options = {"buffer": result.buffer or jobs > 1, "tb_locals": result.tb_locals}
+        if (jobs := min(jobs, len(tests)) if fcntl else 1) > 1:
+            # What a test prints belongs to its failure, as with --buffer.
+            rows = outcomes_of_workers(tests, jobs, buffer=True, tb_locals=result.tb_locals)
+        else:
+            rows = outcomes_here(tests, buffer=result.buffer, tb_locals=result.tb_locals)
         old_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
-            with contextlib.closing(outcomes(tests, jobs, **options)) as rows:
+            with contextlib.closing(rows):
                 for done, (number, seconds, entries) in enumerate(rows, start=1):
                     if getattr(result, "showAll", False):
                         result.stream.write(f"[{done}/{len(tests)}] {seconds:.1f} s ")
