@@ -115,12 +115,14 @@ class StructuredTracePayloadFormatter(logging.Formatter):
         return record.payload
 
 
+IDS = ("compiled_autograd_id", "frame_id", "frame_compile_id", "attempt")
+
+
 def compile_id(record):
     """Return the compile id of a record as tlparse shows it, [0/0], [1/0_1] or [!2/0/0], with the
     name of the region, if a region was compiled by itself; [-] if the record has none.
     """
-    names = ("compiled_autograd_id", "frame_id", "frame_compile_id", "attempt", "subgraph_name")
-    autograd, *frame, attempt, region = (record.metadata.get(name) for name in names)
+    autograd, *frame, attempt, region = map(record.metadata.get, (*IDS, "subgraph_name"))
     parts = [f"!{autograd}"] * (autograd is not None) + [str(n) for n in frame if n is not None]
     attempt, region = f"_{attempt}" if attempt else "", f" {region}" if region else ""
     return f"[{'/'.join(parts) or '-'}{attempt}{region}]"
@@ -136,7 +138,7 @@ def with_logged(records):
         if name == ARTIFACT:
             if artifact:
                 yield artifact, logged
-            artifact, logged = record, {}
+            artifact, logged, missing = record, {}, None
         elif artifact and name not in logged and compile_id(record) == compile_id(artifact):
             logged[name] = record
         elif name in GRAPHS:
@@ -311,6 +313,8 @@ class ArtifactTestCase(TestCase):
         stack.callback(reset_torch)
         reset_torch()
 
+        # torch's own handlers would write to a trace that the user asked for.
+        stack.enter_context(mock.patch.object(trace_log, "handlers", []))
         self.handler = logging.handlers.BufferingHandler(capacity=sys.maxsize)
         self.handler.addFilter(FxGraphRunnableArtifactFilter())
         self.handler.setFormatter(StructuredTracePayloadFormatter())
@@ -831,7 +835,7 @@ def verdict_on(script, exit_code, output, failure, logged, rebuilt, code):
     if not script.strip():
         return Verdict(f"is empty and {end}")
     if isinstance(tree, Exception):
-        line = f": {(tree.text or '').strip()}" if isinstance(tree, SyntaxError) else ""
+        line = f": {tree.text.strip()}" if getattr(tree, "text", None) else ""
         return Verdict(f"is not valid Python ({getattr(tree, 'msg', tree)}{line}) and {end}")
     if "forward" not in [getattr(node, "name", "") for node in ast.walk(tree)]:
         return Verdict(f"has no forward, so that it rebuilds no graph, and {end}")
@@ -1018,7 +1022,8 @@ def canonical_order(forward):
         # Retracing reads every output of an operator, used or not, but no constant that Inductor
         # has folded.
         is_read = isinstance(getattr(node, "value", None), (ast.Subscript, ast.Attribute))
-        if effect.keeps_order or not (is_used or is_read or computes_size(node)):
+        is_needless = is_read or computes_size(node) or "_sink_tokens" in operator_of(node)[0]
+        if effect.keeps_order or not (is_used or is_needless):
             roots.append(node)
     done, stack = {}, roots[::-1]
     while stack:
@@ -1102,6 +1107,7 @@ def class_lines(scope):
             # torch.ops.aten.mul.Tensor makes mul_0, mul_1, ...
             func = getattr(node.value, "func", None)
             base = re.findall(r"\w+", ast.unparse(func))[-2:][0] if func else "value"
+            base = base.replace("true_divide", "div")
             name = renamer.name(*(names_in(node, ast.Store) or [node])[:1], base)
             renamer.names[node] = name
             after = f" after {', '.join(renamer.names[n] for n in after)}" if after else ""
@@ -3365,14 +3371,15 @@ class TritonTest(ArtifactTestCase):
 
 def is_record(metadata):
     """Return whether metadata has the types that torch gives a record of its trace."""
-    parts = [metadata] + [metadata[n] for n in ("artifact", METRICS) if n in metadata]
-    if not all(isinstance(part, dict) for part in parts) or not metadata:
+    if not isinstance(metadata, dict) or not metadata:
         return False
-    name = metadata.get("artifact", {}).get("name", "")
-    ids = (
-        metadata.get(n) for n in ("compiled_autograd_id", "frame_id", "frame_compile_id", "attempt")
+    artifact, metrics = metadata.get("artifact", {}), metadata.get(METRICS, {})
+    if not (isinstance(artifact, dict) and isinstance(metrics, dict)):
+        return False
+    ids = [metadata.get(name) for name in IDS]
+    return isinstance(artifact.get("name", ""), str) and all(
+        number is None or isinstance(number, int) for number in ids
     )
-    return isinstance(name, str) and all(isinstance(n, (int, type(None))) for n in ids)
 
 
 def read_trace(path):
@@ -3433,14 +3440,19 @@ def failure_in(logged):
 
 
 def missing_devices(script):
-    """Return the devices that a script names and that are not here: {"cuda:3"}."""
+    """Return the devices that a script makes tensors on and that are not here: {"cuda:3"}."""
     count = torch.accelerator.device_count() if ACCELERATOR else 0
-    named = set(re.findall(r"device\(type='(\w+)'(?:, index=(\d+))?\)", script))
-    named |= set(re.findall(r"device='([a-z]+)(?::(\d+))?'", script))
+    tree, named = parse(script), set()
+    for node in [] if isinstance(tree, Exception) else ast.walk(tree):
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("device", "torch.device"):
+            values = [*node.args, *(keyword.value for keyword in node.keywords)]
+            named.add(":".join(str(getattr(value, "value", "")) for value in values))
+        elif isinstance(node, ast.keyword) and node.arg == "device":
+            named.add(str(getattr(node.value, "value", "")))
     return {
         f"{device}:{index or 0}"
-        for device, index in named - {("cpu", ""), ("meta", "")}
-        if device != ACCELERATOR or int(index or 0) >= count
+        for device, index in re.findall(r"(?m)^([a-z]+)(?::(\d+))?$", "\n".join(named))
+        if device not in ("cpu", "meta") and (device != ACCELERATOR or int(index or 0) >= count)
     }
 
 
@@ -3450,23 +3462,27 @@ def recorded_artifacts(path):
     several ranks recorded alike comes once. Notes on lines that are no records go to stderr.
     """
     path, seen, strangers = Path(path), set(), []
-    files = sorted(path.rglob("*.log")) if path.is_dir() else [path]
-    for log in files:
+
+    def files(pattern):
+        return sorted(filter(Path.is_file, path.rglob(pattern))) if path.is_dir() else [path]
+
+    for log in files("*.log"):
         records = (r for r in read_trace(log) if r.metadata or strangers.append((log, r.lineno)))
         for artifact, logged in with_logged(records):
             script = portable(artifact.payload)
             payloads = (record.payload for record in (logged or {}).values())
             key = script, logged is None, failure_in(logged or {}), *payloads
             if key not in seen:
-                yield f"{log.stem} {compile_id(artifact)} line {artifact.lineno}", script, logged
+                place = log.relative_to(path) if path.is_dir() else log.name
+                yield f"{place} {compile_id(artifact)} line {artifact.lineno}", script, logged
             seen.add(key)
     if seen:
         if strangers and "--serve" not in sys.argv:
             log, line = strangers[0]
-            note = f"{len(strangers)} lines of the trace are no records: the first is line {line} of {log}"
+            note = f"lines that are no records of a trace: {len(strangers)}, first {log}:{line}"
             print(note, file=sys.stderr)
         return
-    for script in sorted(path.rglob(f"{ARTIFACT}*")) if path.is_dir() else [path]:
+    for script in files(f"{ARTIFACT}*"):
         place = script.relative_to(path) if path.is_dir() else script.name
         yield str(place), portable(script.read_text("utf-8", "backslashreplace")), {}
 
