@@ -1149,7 +1149,7 @@ class TracesTest(HarnessTestCase):
                 places, ["rank_0.log [0/0] line 2", "rank_0.log [1/0] line 6"], line[:99]
             )
             self.assertRegex(
-                note, r"^2 lines of the trace are no records: the first is line 1 of /"
+                note, r"^lines that are no records of a trace: 2, first /"
             )
 
     def test_log_that_is_cut_off(self):
