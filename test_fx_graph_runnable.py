@@ -285,6 +285,7 @@ class ArtifactTestCase(TestCase):
     """Captures the artifacts of what a test compiles, and judges them."""
 
     device = "cpu"
+    is_slow = False  # slow ones begin first
     maxDiff = None
     # PyTorch's TestCase would take numbers that are close for equal.
     assertEqual = unittest.TestCase.assertEqual
@@ -1377,6 +1378,8 @@ constants_are_lost = Gap(
 class RecordedStateTest(ArtifactTestCase):
     """State that an artifact must record, since its graph does not show it."""
 
+    is_slow = True
+
     def test_small_constants(self):
         def f(x):
             return x + torch.tensor([1, -2, 3]), x * torch.tensor([0.5, float("inf"), -1.25])
@@ -1710,6 +1713,8 @@ inputs_are_none = Gap(
 class TrainingTest(ArtifactTestCase):
     """Forward and backward graphs, each with its artifact."""
 
+    is_slow = True
+
     def test_convolutions(self):
         layers = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()
         model = torch.nn.Sequential(*layers, torch.nn.Dropout(0.5))
@@ -1944,6 +1949,8 @@ symbols_are_undefined = Gap(
 class WaysToCompileTest(ArtifactTestCase):
     """Other ways to Inductor than a function that is compiled when it is called."""
 
+    is_slow = True
+
     def test_subprocess(self):
         # Its records have no compile ids: pytorch/pytorch#146134.
         program = "torch.compile(lambda x: x.sin() * 2)(x)"
@@ -1974,12 +1981,12 @@ class WaysToCompileTest(ArtifactTestCase):
             opened="2.13",
         ),
     )
-    @unittest.skipIf(release() < (2, 10), "before 2.10 the program itself fails")
+    @unittest.skipIf(release() < (2, 11), "before 2.11 the program itself fails")
     def test_standalone_compile_with_dynamic_sizes(self):
         self.compile_standalone("symbolic", "from_graph")
 
     @known_gaps(symbols_become_static)
-    @unittest.skipIf(release() < (2, 10), "before 2.10 the program itself fails")
+    @unittest.skipIf(release() < (2, 11), "before 2.11 the program itself fails")
     def test_standalone_compile_within_dynamo(self):
         # As vLLM does it.
         def backend(module, inputs):
@@ -2617,6 +2624,8 @@ untraced_caches_have_no_artifacts = Gap(
 class WarmCachesTest(ArtifactTestCase):
     """Artifacts that a graph cache replays: what a program logs in every run but its first."""
 
+    is_slow = True
+
     def setUp(self):
         super().setUp()
         self.use_new_folder()
@@ -2826,6 +2835,8 @@ class FailuresTest(ArtifactTestCase):
 
 class CommandsTest(ArtifactTestCase):
     """The commands of an artifact, as its --help lists them."""
+
+    is_slow = True
 
     def artifact(self, bug=None):
         """Return the artifact of a sine and a relu, the latter with a bug as in FailuresTest, and
@@ -3707,7 +3718,7 @@ class ParallelSuite(unittest.TestSuite):
             )
             if shard >= shards:
                 raise ValueError(f"TEST_SHARD_INDEX={shard}: give one below {shards}")
-            tests = tests[shard::shards]
+            tests = sorted(tests[shard::shards], key=lambda test: not test.is_slow)
             jobs = number_from("FX_GRAPH_RUNNABLE_JOBS", default_jobs())
             if status := os.environ.get("TEST_SHARD_STATUS_FILE"):
                 Path(status).touch()

@@ -1148,9 +1148,7 @@ class TracesTest(HarnessTestCase):
             self.assertEqual(
                 places, ["rank_0.log [0/0] line 2", "rank_0.log [1/0] line 6"], line[:99]
             )
-            self.assertRegex(
-                note, r"^lines that are no records of a trace: 2, first /"
-            )
+            self.assertRegex(note, r"^lines that are no records of a trace: 2, first /")
 
     def test_log_that_is_cut_off(self):
         parts = logged_as(ARTIFACT, GOOD), logged_as(GRAPHS[0], GRAPH)
