@@ -3760,6 +3760,8 @@ class Runner(unittest.TextTestRunner):
         passed = result.testsRun - len(bad) - len(reasons)
         print(f"{gaps} of the skipped are known gaps\n" if gaps else "")
         print(f"{passed} passed, {len(bad)} failed, {len(reasons)} skipped", flush=True)
+        if not result.testsRun and result.wasSuccessful():
+            sys.exit(5)  # as unittest itself does from Python 3.12 on
         return result
 
 
