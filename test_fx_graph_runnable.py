@@ -3515,6 +3515,8 @@ class RecordedTraceTest(ArtifactTestCase):
             note = (
                 f"recorded at {place} by torch {writer and writer[1]}, run on {torch.__version__}:"
             )
+            if verdict.problem.startswith(("exited with", "was killed")) and not failure:
+                note += "\n(where its program failed so when it ran, this is right: a trace cannot tell)"
             raise BadArtifact([verdict._replace(report=f"{note}\n{verdict.report}")])
         if not (verdict.is_compared or failure):
             self.skipTest("runs; nothing to compare with")

@@ -1108,8 +1108,9 @@ class TracesTest(HarnessTestCase):
         metrics, graph = logged_as(METRICS, None, metrics), logged_as(GRAPHS[0], GRAPH)
         place = "rank_0.log [0/0] line 1"
         note = (
-            f"recorded at {place} by torch 2.6.0, run on {torch.__version__}:\nthe artifact exited"
+            f"recorded at {place} by torch 2.6.0, run on {torch.__version__}:\n(where its program "
         )
+        note += "failed so when it ran, this is right: a trace cannot tell)\nthe artifact exited"
         for script, after, end in (
             (GOOD, b"", self.nothing),
             (raising, metrics, "ok"),
