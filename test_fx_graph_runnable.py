@@ -797,6 +797,8 @@ def compare(logged, rebuilt, code):
         again = [record.payload for record in rebuilt if artifact_name(record) == name]
         what = "generated other code" if name == CODE else "compiled another graph"
         what += ", after Inductor's passes" if name == GRAPHS[1] else ""
+        if name == CODE and not code:
+            what += " for its inputs or its user-defined Triton kernels"
         if len(again) != 1:
             return f"{what}: {len(again)}, not 1", True
         texts = logged[name].payload, again[0]
@@ -821,11 +823,8 @@ def verdict_on(script, exit_code, output, failure, logged, rebuilt, code):
     end = f"exited with code {exit_code}"
     if exit_code is None:
         end = f"did not end within {time_limit():g} s (FX_GRAPH_RUNNABLE_TIMEOUT)"
-        end += (
-            ": it was told to minify, by command='minify' in its last lines"
-            if "command='minify'" in script
-            else ""
-        )
+        if "command='minify'" in script:
+            end += ": it was told to minify, by command='minify' in its last lines"
     elif exit_code < 0:
         names = {number.value: number.name for number in signal.Signals}
         end = f"was killed by {names.get(-exit_code, -exit_code)}"
@@ -1322,18 +1321,15 @@ def doubtful_constants(script, *codes):
             continue
         name, value = call.args
         while isinstance(getattr(value, "func", None), ast.Attribute):
-            value = (
-                value.func.value
-            )  # tensor(...).cuda(): is tensor(...); torch.randint(...) is torch
-        values = (
-            value.args[0] if getattr(getattr(value, "func", 0), "id", "") == "tensor" else value
-        )
+            value = value.func.value  # of tensor(...).cuda(), say
+        is_tensor = getattr(getattr(value, "func", None), "id", "") == "tensor"
+        values = value.args[0] if is_tensor else value
         numbers = [node.value for node in ast.walk(values) if isinstance(node, ast.Constant)]
         is_list = all(
             not isinstance(node, ast.List) for node in ast.walk(values) if node is not values
         )
-        is_whole = values is not value and all(isinstance(number, int) for number in numbers)
-        if values is not value and is_list and len(codes) == 2:
+        is_whole = is_tensor and all(isinstance(number, int) for number in numbers)
+        if is_tensor and is_list and len(codes) == 2:
             near = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
             is_shown = all(not isinstance(n, complex) and near(n) for n in numbers)
             is_right = is_same and (is_whole or is_shown)
