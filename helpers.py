@@ -1,5 +1,5 @@
 # Owner(s): ["module: dynamo"]
-"""What is available here, and the skips made of it. Nothing in here knows about artifacts."""
+"""What this machine and this torch offer, and the skips that depend on it; nothing on artifacts."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 with warnings.catch_warnings():
-    # torch works without numpy, but says so on standard error.
+    # torch works without numpy, but warns that it is missing.
     warnings.filterwarnings("ignore", message="Failed to initialize NumPy")
     import torch
 
@@ -29,10 +29,10 @@ ACCELERATOR = None  # or "cuda", "xpu", a fork's own
 if torch.accelerator.is_available():
     ACCELERATOR = torch.accelerator.current_accelerator().type
     # As in PyTorch's own suite: a list of the only devices to test, if there is one.
-    only = os.environ.get("PYTORCH_TESTING_DEVICE_ONLY_FOR", ACCELERATOR)
-    ACCELERATOR = ACCELERATOR if ACCELERATOR in (only or ACCELERATOR).split(",") else None
+    only = os.environ.get("PYTORCH_TESTING_DEVICE_ONLY_FOR") or ACCELERATOR
+    ACCELERATOR = ACCELERATOR if ACCELERATOR in only.split(",") else None
 
-HAS_TRITON = False  # and an accelerator that it can drive
+HAS_TRITON = False  # Triton is installed, with an accelerator that it can drive
 if ACCELERATOR:  # importing Triton is not free
     with contextlib.suppress(ImportError):
         from triton.backends import backends
@@ -41,11 +41,11 @@ if ACCELERATOR:  # importing Triton is not free
 
 
 def release(version=torch.__version__):
-    """Return a version as (major, minor, micro): "2.13.0a0+git1234" is 2.13.0. Raises ValueError."""
+    """Return a version as (major, minor, micro): "2.13.0a0+git12" is 2.13.0. Raises ValueError."""
     if match := re.match(r"(\d{1,2})\.(\d+)(?:\.(\d+))?", version):
         return tuple(int(number) for number in match.groups("0"))
     advice = "build it with PYTORCH_BUILD_VERSION set to the release it is based on: 2.13.0+ours"
-    raise ValueError(f"torch has the version {version!r}, which is no release: {advice}")
+    raise ValueError(f"torch has the version {version!r}, which is not a release: {advice}")
 
 
 def is_published(version=torch.__version__):
@@ -54,8 +54,8 @@ def is_published(version=torch.__version__):
 
 
 def number_from(variable, default, least=1):
-    """Return the whole number that an environment variable has. Raises ValueError if it has none,
-    or one below the least.
+    """Return the whole number in an environment variable, or the default if it is unset. Raises
+    ValueError if it is not a whole number, or is below `least`.
     """
     text = os.environ.get(variable, str(default))
     if text.isdecimal() and int(text) >= least:
@@ -76,11 +76,11 @@ def default_jobs():
     ):
         with contextlib.suppress(OSError):
             found = re.search(pattern, Path(path).read_text())
-            # What a test and its artifact need together at most.
+            # 0.9 GiB is the most that a test and its artifact need together.
             limits += [int(found[1]) * unit / (0.9 * 2**30)] if found else []
     query = getattr(ACCELERATOR and torch.get_device_module(ACCELERATOR), "mem_get_info", None)
-    with contextlib.suppress(RuntimeError):  # some of XPU's do not say
-        limits += [query()[0] / (1.5 * 2**30)] if query else []  # of an NVIDIA H100
+    with contextlib.suppress(RuntimeError):  # some XPU devices do not tell
+        limits += [query()[0] / (1.5 * 2**30)] if query else []  # measured on an NVIDIA H100
     return max(1, int(min(limits)))
 
 

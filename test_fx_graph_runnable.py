@@ -91,11 +91,11 @@ CODE = "inductor_output_code"
 METRICS = "compilation_metrics"  # these say how a compile failed, if it did
 
 
-def artifact_name(record):
-    """Return the name of the artifact that a record of the trace is, or None."""
+def record_name(record):
+    """Return what a record of the trace holds: CODE, METRICS, or its artifact's name; or None."""
     metadata = getattr(record, "metadata", {})
     name = (metadata.get("artifact") or {}).get("name")
-    # A graph cache logs this graph under a key of its own; 2.9 calls it something else.
+    # On a graph-cache hit, the graph after the passes has a key of its own; 2.9 has another name.
     if GRAPHS[1] in metadata or name == "after_post_grad_graph":
         return GRAPHS[1]
     return next((key for key in (CODE, METRICS) if key in metadata), name)
@@ -105,7 +105,7 @@ class FxGraphRunnableArtifactFilter(logging.Filter):
     """Passes the artifacts, and the graphs and the code that torch logs after them."""
 
     def filter(self, record):
-        return artifact_name(record) in (ARTIFACT, *GRAPHS, CODE)
+        return record_name(record) in (ARTIFACT, *GRAPHS, CODE)
 
 
 class StructuredTracePayloadFormatter(logging.Formatter):
@@ -134,7 +134,7 @@ def with_logged(records):
     """
     artifact, logged, missing = None, {}, None
     for record in records:
-        name = artifact_name(record)
+        name = record_name(record)
         if name == ARTIFACT:
             if artifact:
                 yield artifact, logged
@@ -142,7 +142,8 @@ def with_logged(records):
         elif artifact and name not in logged and compile_id(record) == compile_id(artifact):
             logged[name] = record
         elif name in GRAPHS:
-            if name == GRAPHS[0] or compile_id(record) != missing:  # not the same graph's second
+            # The graph after the passes comes second.
+            if name == GRAPHS[0] or compile_id(record) != missing:
                 yield record, None
             missing = compile_id(record)
     if artifact:
@@ -177,7 +178,7 @@ class Gap(NamedTuple):
         return self.is_open() or not is_published() and release(self.closed) == release()
 
     def matches(self, problem):
-        """Return whether an artifact's problem is this gap; of a diff, only changed lines count."""
+        """Return whether an artifact's problem is this gap; in a diff, only changed lines count."""
         if "\n+++ rebuilt" in problem:
             problem = re.sub(r"(?m)^[ @].*\n?", "", problem + "\n")
         return bool(re.search(self.error, problem))
@@ -211,9 +212,10 @@ def known_gaps(*gaps):
                     found.append(matching[0])
                 for verdict in verdicts:
                     forget(verdict)
-            for gap in set(expected).difference(found) if is_published() else ():
-                advice = f"drop the mark, or give the gap closed={torch.__version__!r}"
-                case.fail(f"the {gap} is closed: {advice}")
+            for gap in expected:
+                if gap not in found and is_published():
+                    advice = f"drop the mark, or give the gap closed={torch.__version__!r}"
+                    case.fail(f"the {gap} is closed: {advice}")
             if found:
                 raise unittest.SkipTest(" and ".join(dict.fromkeys(map(str, found))))
 
@@ -224,15 +226,15 @@ def known_gaps(*gaps):
 
 
 def known_gap(*fields, **releases):
-    """Mark a test with a Gap of its own, given its fields."""
+    """Mark a test with one Gap, given its fields."""
     return known_gaps(Gap(*fields, **releases))
 
 
-# The test case: captures artifacts, undoes what a test changes in torch, and has them judged.
+# The test case: captures artifacts, has them judged, and undoes what a test changes in torch.
 
 # An artifact must compile its graph, not load it from a cache that its program filled.
 NO_GRAPH_CACHES = {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0", "TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
-# Variables that would send a child's trace and logs elsewhere, or switch its caches. torch copies
+# Variables that would send a child's trace and logs elsewhere, or change its caches. torch copies
 # them into each artifact, where they would override the environment of the child.
 REDIRECTING = (
     *("TORCH_TRACE", "TORCH_DTRACE", "TORCH_LOGS", "TORCH_LOGS_OUT"),
@@ -252,11 +254,12 @@ def reset_torch():
 
     torch.compiler.reset()
     kernel_side_table.reset_table()  # torch writes all of it into every artifact
-    INTERN_TABLE.clear()
+    INTERN_TABLE.clear()  # torch logs each string once, and then its number
     CacheArtifactManager.clear()  # what save_cache_artifacts saves
     # These checks depend on cpp.vec_isa_ok.
     for check in (valid_vec_isa_list, *(type(isa).__bool__ for isa in supported_vec_isa_list)):
-        getattr(check, "cache_clear", bool)()
+        if hasattr(check, "cache_clear"):
+            check.cache_clear()
 
 
 def config_patches(folder):
@@ -287,7 +290,7 @@ class ArtifactTestCase(TestCase):
     device = "cpu"
     is_slow = False  # slow ones begin first
     maxDiff = None
-    # PyTorch's TestCase would take numbers that are close for equal.
+    # PyTorch's TestCase would treat numbers that are close as equal.
     assertEqual = unittest.TestCase.assertEqual
     assertNotEqual = unittest.TestCase.assertNotEqual
 
@@ -301,8 +304,8 @@ class ArtifactTestCase(TestCase):
         stack.enter_context(mock.patch.dict(os.environ))
         for name in REDIRECTING:
             os.environ.pop(name, None)
-        # A cache for this run alone: a process killed while it links leaves half a library behind,
-        # which a later run would load. Inductor's precompiled headers go to TMPDIR.
+        # By default, a cache for this run alone: a process killed while it links leaves half a
+        # library behind, which a later run would load. Inductor's precompiled headers go to TMPDIR.
         cache = os.path.abspath(os.environ.get("TORCHINDUCTOR_CACHE_DIR", run_folder() / "cache"))
         os.makedirs(cache, exist_ok=True)
         os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TMPDIR=cache)
@@ -344,8 +347,8 @@ class ArtifactTestCase(TestCase):
         return self._exec_and_verify_payload(artifacts + backward, code)
 
     def run_program(self, program, exit_code=0, **environ):
-        """Run a program, which may use `torch` and a tensor `x`, in a process of its own; it must
-        exit with this code. Then judge the artifact in its trace, which must fail as it did.
+        """Run a program, which may use `torch` and a tensor `x`, in its own process: it must exit
+        with this code. Then judge the artifact in its trace, which must fail the same way.
         """
         path = Path(torch._dynamo.config.debug_dir_root, "program.py")
         header = (
@@ -354,7 +357,7 @@ class ArtifactTestCase(TestCase):
         main = f"if __name__ == '__main__':\n    x = torch.randn(8, device='{self.device}')\n"
         path.write_text(header + main + textwrap.indent(program, "    "))
         trace = path.with_name("trace")
-        environ |= child_environ() | NO_GRAPH_CACHES | {"TORCH_TRACE": str(trace)}
+        environ = child_environ() | NO_GRAPH_CACHES | environ | {"TORCH_TRACE": str(trace)}
         ended, output = run_script(path, environ)
         self.assertEqual(ended, exit_code, output)
         self.handler.buffer += (record for log in trace.iterdir() for record in read_trace(log))
@@ -365,7 +368,7 @@ class ArtifactTestCase(TestCase):
     def scripts(self):
         """Return the artifacts that were captured, as a list of scripts."""
         records = self.handler.buffer
-        return [self.handler.format(r) for r in records if artifact_name(r) == ARTIFACT]
+        return [self.handler.format(r) for r in records if record_name(r) == ARTIFACT]
 
     def _exec_and_verify_payload(self, artifacts=1, code=False, failure=""):
         """Judge each artifact that was captured.
@@ -379,7 +382,7 @@ class ArtifactTestCase(TestCase):
         found, bad = list(with_logged(self.handler.buffer)), []
         for record, logged in found:
             if logged is None:
-                self.fail(f"torch logged a graph, and no artifact for it:\n{record.payload}")
+                self.fail(f"torch logged a graph, but no artifact for it:\n{record.payload}")
         self.assertEqual(len(found), artifacts, "the number of artifacts that torch logged")
         for number, (artifact, logged) in enumerate(found, start=1):
             name = f"{type(self).__name__}.{self._testMethodName}.{number}"
@@ -405,7 +408,7 @@ class ArtifactTestCase(TestCase):
             raise BadArtifact([verdict])
 
 
-# The gaps of several classes stand here, those of one class above it.
+# A gap that several tests share stands above the first of their classes.
 symbols_become_static = Gap(
     "the symbolic sizes of a graph become static",
     "with static sizes for symbols, and no other difference",
@@ -446,8 +449,8 @@ def dynamic(x, *dims):
 
 @contextlib.contextmanager
 def fake_process_group(world_size=2, rank=0):
-    """Have a process group that does not communicate, for a with block; artifacts run after it, and
-    have to set up their own.
+    """Set up a process group that does not communicate, for the body of a with statement; artifacts
+    run after it, and have to set up their own.
     """
     try:
         from torch.testing._internal.distributed.fake_pg import FakeStore
@@ -465,7 +468,7 @@ if HAS_TRITON:
     import triton.language as tl
 
     def zero_output(args, *unused, **also_unused):
-        """Fill out_ptr with zeros; fits the hooks of triton.Config and triton.autotune."""
+        """Fill out_ptr with zeros; a hook for triton.Config and triton.autotune."""
         args["out_ptr"].zero_()
 
     @triton.jit
@@ -485,7 +488,7 @@ if HAS_TRITON:
 
 
 class FxGraphRunnableTest(ArtifactTestCase):
-    """The documented tests: the graphs that PyTorch's own test of these artifacts compiles."""
+    """The graphs that PyTorch's own test of these artifacts compiles."""
 
     # basic graphs
 
@@ -516,7 +519,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
 
     @known_gaps(symbols_are_expressions, symbols_become_static.but(opened="2.10"))
     def test_dynamic_expression(self):
-        # Once defined a symbol by an expression, "s27*s53**2 = 36": pytorch/pytorch#166529.
+        # The artifact once assigned to an expression, "s27*s53**2 = 36": pytorch/pytorch#166529.
         pool = torch.ops.aten._adaptive_avg_pool2d
         f = torch.compile(lambda x: (pool(x, (6, 6)), pool(x + 1, (2, 5))))
         with torch._dynamo.config.patch(assume_static_by_default=False):
@@ -536,7 +539,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
     @known_gaps(symbols_become_static, static_sizes_become_symbolic)
     def test_toy_model_dynamic_batch(self):
         torch.compile(ToyModel(10, 20, 5).eval())(dynamic(torch.randn(7, 10), 0))
-        # The backward saves a symbolic size, for which AOTAutograd compiles it at once.
+        # The forward saves a symbolic size, so AOTAutograd compiles the backward at once.
         self._exec_and_verify_payload(artifacts=2)
 
     # collectives
@@ -603,7 +606,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
     # configs
 
     def test_metrics_context(self):
-        # Once failed outside of a MetricsContext: pytorch/pytorch#166432.
+        # The artifact once failed outside of a MetricsContext: pytorch/pytorch#166432.
         options = {"trace.enabled": True, "trace.provenance_tracking_level": 1}
         with torch._inductor.config.patch(options):
             torch.compile(lambda x: x * 2 + 1)(torch.randn(4, 4))
@@ -639,21 +642,21 @@ class FxGraphRunnableTest(ArtifactTestCase):
         self._exec_and_verify_payload(code=True)
 
 
-# Verdict: run one artifact in a fresh process, and compare what it compiles with its program's.
+# Verdict: run an artifact in a fresh process, and compare what it compiles with what was logged.
 
 
 class Verdict(NamedTuple):
-    """What there is to say of one artifact."""
+    """What was found out about one artifact."""
 
     problem: str  # what is wrong, with the error or the lines that differ; "" if nothing is
-    is_compared: bool = False  # or judged only by how it ended
-    constants: tuple = ()  # if these are all that is wrong
-    report: str = ""  # the problem with all that one needs to act on it
+    is_compared: bool = False  # else it was judged only by how it ended
+    constants: tuple = ()  # the names of doubtful ones, if nothing else is wrong
+    report: str = ""  # the problem, what the script printed, and how to run it again
     kept: str = ""  # the path of the script, where it was kept
 
 
 class BadArtifact(AssertionError):
-    """Artifacts break their promise; `verdicts` has their Verdicts."""
+    """Raised for artifacts that break their promise; `verdicts` has their Verdicts."""
 
     def __init__(self, verdicts):
         super().__init__("\n\n".join(verdict.report for verdict in verdicts))
@@ -663,7 +666,8 @@ class BadArtifact(AssertionError):
 def forget(verdict):
     """Remove the script that was kept for a verdict, unless the user keeps all."""
     if verdict.kept and not os.environ.get("FX_GRAPH_RUNNABLE_KEEP"):
-        shutil.rmtree(os.path.dirname(verdict.kept))
+        os.remove(verdict.kept)
+        os.rmdir(os.path.dirname(verdict.kept))
 
 
 # The folder for temporary files; Inductor cannot build C++ in a path with a space.
@@ -704,7 +708,7 @@ def child_environ():
 
 def end_process(process):
     """End a process that leads a process group, and all of that group."""
-    with contextlib.suppress(OSError):  # none is left
+    with contextlib.suppress(OSError):  # they have ended
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
         else:  # Windows
@@ -739,7 +743,8 @@ def run_script(path, environ, *arguments):
 
 def final_exception(output):
     """Return the exception that a process ended with, from what it printed: the first line after
-    its last traceback, and what is indented below that; without a traceback, its last line.
+    its last traceback, and what is indented below that; without a traceback, its last line. Of an
+    exception without a message, the line that raised it is told as well.
     """
     output = re.sub(r"(?m)^\[rank\d+\]: ?", "", output)
     _, traceback, rest = output.rpartition("Traceback (most recent call last):\n")
@@ -785,22 +790,22 @@ def compare(logged, rebuilt, code):
     """Compare what was logged after an artifact, as a dict of records by name, with a list of the
     records that the artifact itself logged, and all of the code if `code` says so.
 
-    Returns the problem, "" if there is none, and whether all was there that must be compared.
+    Returns the problem, "" if there is none, and whether everything to compare was there.
     """
-    lines = code_lines if code else own_kernels
+    lines = code_lines if code else user_kernels
     graphs = "".join(logged[name].payload for name in GRAPHS if name in logged)
     needs_code = code or "triton_kernel_wrapper" in graphs
     has_code = CODE in logged and bool(lines(logged[CODE].payload))
     for name in (*GRAPHS, CODE):
         if name not in logged:
             continue
-        again = [record.payload for record in rebuilt if artifact_name(record) == name]
-        what = "generated other code" if name == CODE else "compiled another graph"
+        again = [record.payload for record in rebuilt if record_name(record) == name]
+        what = "generated different code" if name == CODE else "compiled a different graph"
         what += ", after Inductor's passes" if name == GRAPHS[1] else ""
         if name == CODE and not code:
             what += " for its inputs or its user-defined Triton kernels"
         if len(again) != 1:
-            return f"{what}: {len(again)}, not 1", True
+            return f"{what}: {len(again)} of them, not 1", True
         texts = logged[name].payload, again[0]
         if name in GRAPHS:
             diff = graph_difference(*texts)
@@ -838,7 +843,7 @@ def verdict_on(script, exit_code, output, failure, logged, rebuilt, code):
         line = f": {tree.text.strip()}" if getattr(tree, "text", None) else ""
         return Verdict(f"is not valid Python ({getattr(tree, 'msg', tree)}{line}) and {end}")
     if "forward" not in [getattr(node, "name", "") for node in ast.walk(tree)]:
-        return Verdict(f"has no forward, so that it rebuilds no graph, and {end}")
+        return Verdict(f"has no forward, so it rebuilds no graph, and {end}")
     if failure and not (exit_code and exit_code > 0 and has_same_error(output, failure)):
         return Verdict(f"{end}, but should have failed with {failure[:200]}")
     if exit_code != 0 and not failure:
@@ -848,9 +853,9 @@ def verdict_on(script, exit_code, output, failure, logged, rebuilt, code):
     problem, is_compared = compare(logged, rebuilt, code and not failure)
     if problem:
         return Verdict(f"{'failed as its program did' if failure else 'ran'}, but {problem}")
-    codes = [r.payload for r in [logged.get(CODE), *rebuilt] if r and artifact_name(r) == CODE]
+    codes = [r.payload for r in [logged.get(CODE), *rebuilt] if r and record_name(r) == CODE]
     if not failure and (names := doubtful_constants(script, *codes)):
-        problem = f"has other values, or rounded ones, for the constants {', '.join(names)}"
+        problem = f"may have other values, or rounded ones, for the constants {', '.join(names)}"
         return Verdict(f"{problem} (pytorch/pytorch#100468)", is_compared, tuple(names))
     return Verdict("", is_compared)
 
@@ -860,11 +865,11 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
 
     script: the artifact
     logged: what was logged after it, as with_logged yields it
-    name: what to call the script if it is kept: where it is bad, or FX_GRAPH_RUNNABLE_KEEP is set
+    name: what to call the script, which is kept if it is bad or FX_GRAPH_RUNNABLE_KEEP is set
     code: whether it must generate the same code as its program
     failure: how its program failed, as in "KeyError: 'a'"; "" if it did not
     arguments: command line arguments for the script
-    folder: the folder to run it in, if what it leaves there is wanted
+    folder: the folder to run it in, if the caller wants what it writes there
     """
     keep = os.environ.get("FX_GRAPH_RUNNABLE_KEEP")
     with tempfile.TemporaryDirectory(dir=run_folder(), ignore_cleanup_errors=True) as own:
@@ -879,7 +884,7 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
             keep = tempfile.mkdtemp(prefix="fx_graph_runnable_failed_", dir=TEMPORARY)
         kept = shutil.copy(path, os.path.abspath(keep)) if keep else ""
     shown = output if len(output) < 8000 else f"... (of {len(output)} characters)\n{output[-8000:]}"
-    python_path = [f"PYTHONPATH={path}" for path in [environ["PYTHONPATH"]] if path]
+    python_path = ["env", f"PYTHONPATH={environ['PYTHONPATH']}"] if environ["PYTHONPATH"] else []
     command = shlex.join([*python_path, sys.executable, kept, *arguments])
     report = (
         f"the artifact {verdict.problem}\n---- what it printed\n{shown.rstrip()}\n"
@@ -911,7 +916,7 @@ def parse(script):
 
 
 def names_in(node, context=ast.Load):
-    """Return the names that a statement reads (ast.Load) or gives a value (ast.Store)."""
+    """Return the names that a statement reads (ast.Load) or assigns (ast.Store)."""
     names = [name for name in ast.walk(node) if isinstance(name, ast.Name)]
     return [name.id for name in names if isinstance(name.ctx, context)]
 
@@ -930,14 +935,13 @@ def operator_of(node):
 class Effect(NamedTuple):
     """What a statement does besides computing its result."""
 
-    keeps_order: bool = (
-        False  # among all that do: it writes, draws random numbers, communicates, ...
-    )
+    # Whether it keeps its place among all that do: it writes, draws random numbers, communicates.
+    keeps_order: bool = False
     writes: tuple = ()  # the arguments that it may write to; None if it may do anything
     is_new: bool = False  # its result has memory of its own
 
 
-# Operators whose schema says what they do. Of all others, anything may be expected.
+# Operators whose schema says what they do. Any other may do anything.
 KNOWN = re.compile(r"torch\.ops\.(aten|prims|quantized_decomposed)\.")
 COLLECTIVE = re.compile(
     r"torch\.ops\._c10d_functional(_autograd)?\.(all_reduce|all_gather_into_tensor|"
@@ -946,14 +950,14 @@ COLLECTIVE = re.compile(
 
 
 def effect_of(node, is_used):
-    """Return the Effect of a statement whose result is used, or not."""
+    """Return the Effect of a statement, given whether its result is used."""
     name, arguments = operator_of(node)
     if not name.startswith("torch.ops.") or re.search(r"\.(_sink_tokens|control_deps)\b", name):
-        return Effect()  # arithmetic with sizes, say; or what only keeps others in order
+        return Effect()  # arithmetic on sizes, say, or an operator that only orders others
     if name.startswith("torch.ops.higher_order."):
         return Effect(True, arguments)
     if ".wait_tensor." in name:
-        # It waits for a collective that writes in place, if nobody uses its result.
+        # If nothing uses its result, it waits for a collective that writes in place.
         return Effect() if is_used else Effect(True, arguments)
     try:
         op = functools.reduce(getattr, name.split(".")[1:], torch)
@@ -983,7 +987,7 @@ def is_size(node):
 
 
 def computes_size(node):
-    """Return whether a statement only reads a size of a tensor, or computes one from other sizes."""
+    """Return whether a statement only reads a size of a tensor, or computes one from others."""
     name, value = operator_of(node)[0], getattr(node, "value", None)
     reads = re.match(r"torch\.ops\.aten\.sym_(size|stride|numel|storage_offset)\b", name)
     is_arithmetic = (
@@ -997,20 +1001,21 @@ def canonical_order(forward):
     effect, which keep their order, by those that nothing uses, and by the return.
 
     Each comes with the last statements that wrote to memory that it reads. A value has memory of
-    its own if its operator's schema says so, or that of all it is made from; sizes have none. The
+    its own if its operator's schema says so, else that of all its arguments; sizes have none. The
     inputs and constants are taken to share theirs.
     """
     memory = {arg.arg: set() for arg in forward.args.args if is_size(arg)}
     used = {name for node in forward.body for name in names_in(node)}
     made_by, wrote, needs, after, roots = {}, {}, {}, {}, []
+    memory_of = lambda names: set().union(
+        *(memory.get(name, {"inputs"}) for name in names if name not in NOT_VALUES)
+    )
     for node in forward.body:
         made, read = names_in(node, ast.Store), names_in(node)
         is_used = bool(used.intersection(made))
         effect = Effect() if computes_size(node) else effect_of(node, is_used)
-        memory_of = lambda names: set().union(
-            *(memory.get(name, {"inputs"}) for name in names if name not in NOT_VALUES)
-        )
-        touched = memory_of(read) if effect.writes is not None else memory_of(["self", *memory])
+        everything = ["self", *memory]  # "self" for the inputs'
+        touched = memory_of(everything if effect.writes is None else read)
         written = [name for arg in effect.writes or () for name in names_in(arg)]
         written = touched if effect.writes is None else memory_of(written)
         shared = () if is_size(node) else touched or made
@@ -1019,8 +1024,8 @@ def canonical_order(forward):
         needs[node] = [*(made_by[name] for name in read if name in made_by), *after[node]]
         made_by.update(dict.fromkeys(made, node))
         wrote.update(dict.fromkeys(written, node))
-        # Retracing reads every output of an operator, used or not, but no constant that Inductor
-        # has folded.
+        # Retracing adds a read of every output of an operator, used or not, and drops that of a
+        # constant that Inductor has folded.
         is_read = isinstance(getattr(node, "value", None), (ast.Subscript, ast.Attribute))
         is_needless = is_read or computes_size(node) or "_sink_tokens" in operator_of(node)[0]
         if effect.keeps_order or not (is_used or is_needless):
@@ -1057,12 +1062,12 @@ class Renamer:
     def __init__(self):
         self.names, self.counts, self.size_of = {}, collections.Counter(), {}
 
-    def name(self, own, base):
-        """Return the canonical name of a value: values of one base are numbered."""
-        if own not in self.names:
-            self.names[own] = f"{base}_{self.counts[base]}"
+    def name(self, old, base):
+        """Return the canonical name of what the graph calls `old`: the base, with a number."""
+        if old not in self.names:
+            self.names[old] = f"{base}_{self.counts[base]}"
             self.counts[base] += 1
-        return self.names[own]
+        return self.names[old]
 
     def expression(self, node):
         """Return the text of an expression, with a SIZE for each size, and a list of these."""
@@ -1079,8 +1084,7 @@ class Renamer:
                 return "''"
             return self.names.get(match[0], match[0])
 
-        text = TOKEN.sub(renamed, ast.unparse(node))
-        return text.replace("torch.ops.aten.true_divide.", "torch.ops.aten.div."), sizes
+        return TOKEN.sub(renamed, ast.unparse(node)), sizes
 
 
 def class_lines(scope):
@@ -1107,20 +1111,19 @@ def class_lines(scope):
             # torch.ops.aten.mul.Tensor makes mul_0, mul_1, ...
             func = getattr(node.value, "func", None)
             base = re.findall(r"\w+", ast.unparse(func))[-2:][0] if func else "value"
-            base = base.replace("true_divide", "div")
-            name = renamer.name(*(names_in(node, ast.Store) or [node])[:1], base)
+            name = renamer.name((names_in(node, ast.Store) or [node])[0], base)
             renamer.names[node] = name
             after = f" after {', '.join(renamer.names[n] for n in after)}" if after else ""
             yield f"{name}{text and ': '}{text} = {value}{after}", sizes + sizes_of_arguments
     classes = {f"self.{node.name}": node for node in scope.body if isinstance(node, ast.ClassDef)}
-    for own in dict.fromkeys([*renamer.names, *classes]):
-        if own in classes:
-            yield f"class {renamer.names.get(own, own)}", []
-            yield from class_lines(classes[own])
+    for old in dict.fromkeys([*renamer.names, *classes]):
+        if old in classes:
+            yield f"class {renamer.names.get(old, old)}", []
+            yield from class_lines(classes[old])
 
 
 class ListMaker(ast.NodeTransformer):
-    """Makes lists of tuples: operators take either."""
+    """Turns tuples into lists: operators take either."""
 
     def visit_Tuple(self, node):
         return ast.List(self.generic_visit(node).elts, node.ctx)
@@ -1132,15 +1135,16 @@ def graph_lines(text):
     """
     source = re.sub(r"(?m)^( *class )<(\w+)>", r"\1_\2", text)  # class <lambda>
     source = re.sub(r"(?m);  [\w =]+ = None$", "", source)  # clean-ups
+    source = source.replace("torch.ops.aten.true_divide.", "torch.ops.aten.div.")
     tree = parse(re.sub(r'getattr\(self, "(\w+)"\)', r"self.\1", source))
     classes = [node for node in getattr(tree, "body", ()) if isinstance(node, ast.ClassDef)]
-    if not classes:  # some values print as no Python: then each line is compared as it is
+    if not classes:  # some values do not print as Python: then each line is compared as it is
         lines = (line.strip() for line in text.split("\n"))
         return [(line, []) for line in lines if line[:1] not in ("", "#")]
     return [line for scope in classes for line in class_lines(ListMaker().visit(scope))]
 
 
-# The functions that sizes are written with; a size with another is compared by its text.
+# The functions that sizes are written with; a size with any other is compared as text.
 SIZE_FUNCTIONS = {
     **dict.fromkeys(("Mod", "PythonMod"), operator.mod),
     **dict.fromkeys(("FloorDiv", "CleanDiv"), operator.floordiv),
@@ -1171,7 +1175,7 @@ WORLDS = range(104)
 
 @functools.cache
 def meaning(size):
-    """Return what tells sizes apart: the type of one, and its values in all WORLDS."""
+    """Return what sizes are compared by: the type of one, and its values in all WORLDS."""
     values, symbols = [], SYMBOL.findall(size)
     for world in WORLDS:
         names = {symbol: symbol_value(symbol, world) for symbol in symbols}
@@ -1187,9 +1191,9 @@ def meaning(size):
 def translation(graphs, pairs):
     """Return a function that writes a size of the second graph with the symbols of the first.
 
-    Takes both graphs as graph_lines returns them, and the pairs of sizes opposite each other. A
-    symbol becomes the one that it is first opposite; the rest are taken in the order in which they
-    appear, and those that are still left become x0, x1, ...
+    Takes both graphs as graph_lines returns them, and the pairs of sizes in the same place. A
+    symbol becomes the one first found in its place; the rest are taken in the order in which they
+    appear, and those that still have no counterpart become x0, x1, ...
     """
     texts = [" ".join(size for _, sizes in graph for size in sizes) for graph in graphs]
     own, others = (dict.fromkeys(SYMBOL.findall(text)) for text in texts)
@@ -1205,8 +1209,8 @@ def translation(graphs, pairs):
 
 
 def note_on_symbols(pairs):
-    """Return what to say of two graphs in which nothing differs but which sizes are symbolic, given
-    the pairs of sizes opposite each other; "" if something else does.
+    """Return a note on two graphs that differ only in which sizes are symbolic, given the pairs of
+    sizes in the same place; "" if anything else differs.
     """
     static = {a: b for a, b in pairs if SYMBOL.fullmatch(a) and not SYMBOL.search(b)}
     symbolic = {
@@ -1241,7 +1245,7 @@ def graph_difference(compiled, rebuilt):
     return difference(lines, others, note_on_symbols(pairs) if texts[0] == texts[1] else "")
 
 
-# Two codes are the same if Inductor generated the same kernels and calls, under whatever names.
+# Generated code is the same if it has the same kernels and calls, under whatever names.
 
 KERNEL = re.compile(r"(?ms)^(\w+) = async_compile\.\w+\('(\w+)', '{3}.*?^'{3}")
 # Arbitrary names, besides those of kernels, inputs and symbols.
@@ -1272,7 +1276,7 @@ def code_lines(text):
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def own_kernels(text):
+def user_kernels(text):
     """Return the lines of the user-defined Triton kernels, with their constants and configs, in
     code that Inductor generated, and the lines that launch them, with "_" for each name. A graph
     only has numbers for kernels and constants.
@@ -1291,7 +1295,7 @@ def own_kernels(text):
 
 def input_lines(text):
     """Return how code that Inductor generated makes inputs to benchmark itself with, a line for
-    each: its sizes, strides, and the storage that it shares with others. (From 2.9 on.)
+    each: its sizes, strides, and the storage that it shares with others.
     """
     body = re.search(r"(?ms)^def (?:get_args|benchmark_compiled_module)\(.*?(?=^\S|\Z)", text)
     lines = re.findall(
@@ -1309,9 +1313,9 @@ def doubtful_constants(script, *codes):
     """Return the names of the constants that may have other values in a script than in its program;
     no graph shows them.
 
-    Torch writes small ones with four decimals, and random numbers for others. One of up to one
-    dimension stands in the code that Inductor generates, and is right if the two codes given, of
-    the program and of the artifact, are the same. Without them, only integers are sure.
+    Torch writes small ones with four decimals, and random numbers for others. One of at most one
+    dimension is written into the code that Inductor generates, and is right if the code of the
+    program and that of the artifact, given as two texts, are the same. Else only integers are sure.
     """
     is_same = len(codes) == 2 and code_lines(codes[0]) == code_lines(codes[1])
     literals = re.findall(r"(?<![\w.])\d+\.?\d*(?:e[-+]?\d+)?", codes[1] if is_same else "")
@@ -1325,11 +1329,11 @@ def doubtful_constants(script, *codes):
         is_tensor = getattr(getattr(value, "func", None), "id", "") == "tensor"
         values = value.args[0] if is_tensor else value
         numbers = [node.value for node in ast.walk(values) if isinstance(node, ast.Constant)]
-        is_list = all(
+        is_flat = all(
             not isinstance(node, ast.List) for node in ast.walk(values) if node is not values
         )
         is_whole = is_tensor and all(isinstance(number, int) for number in numbers)
-        if is_tensor and is_list and len(codes) == 2:
+        if is_tensor and is_flat and len(codes) == 2:
             near = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
             is_shown = all(not isinstance(n, complex) and near(n) for n in numbers)
             is_right = is_same and (is_whole or is_shown)
@@ -1366,7 +1370,7 @@ def inputs_of(script):
 
 constants_are_lost = Gap(
     "constants are recorded with four decimals or, beyond four elements, as random numbers",
-    "^has other values, or rounded ones, for the constants _tensor_constant0 ",
+    "^may have other values, or rounded ones, for the constants _tensor_constant0 ",
     "pytorch/pytorch#100468",
 )
 
@@ -1388,7 +1392,7 @@ class RecordedStateTest(ArtifactTestCase):
         self.verify(lambda x: x * torch.tensor([3.14159274, 1, 2]), torch.randn(3))
 
     def recorded_environment(self, **variables):
-        """Return the environment variables that the artifact sets of a program run under these."""
+        """Compile under these environment variables. Returns those that the artifact sets."""
         os.environ.update(variables)
         torch.compile(lambda x: x + 1)(torch.randn(3))
         return environment_of(*self.scripts())
@@ -1441,7 +1445,7 @@ class RecordedStateTest(ArtifactTestCase):
         self.assertIn("tracing_mode='symbolic'", script)
 
     def test_vector_instructions_and_threads(self):
-        # As users run it: the other tests use neither.
+        # As users run programs: the other tests use neither.
         os.environ["OMP_NUM_THREADS"] = "2"  # of the artifact
         self.addCleanup(torch.set_num_threads, torch.get_num_threads())
         torch.set_num_threads(2)
@@ -1465,7 +1469,7 @@ def configs_in_force(only_changed=False):
     found = {}
     for config in (torch._dynamo.config, torch._functorch.config, torch._inductor.config):
         for name, value in config.get_config_copy().items():
-            # Defaults have no public name.
+            # torch has no public way to get at defaults.
             if not only_changed or value != config._config[name].default:
                 text = repr(sorted(map(str, value)) if isinstance(value, set) else value)
                 found[f"{config.__name__}.{name}"] = re.sub(" at 0x[0-9a-f]+", "", text)
@@ -1524,7 +1528,7 @@ class ConfigsTest(ArtifactTestCase):
         "AttributeError: module '__main__' has no attribute 'say'",
         "pytorch/pytorch#186406",
     )
-    def test_function_of_the_program(self):
+    def test_function_of_main(self):
         say = lambda *args: None
         say.__module__, say.__name__ = "__main__", "say"
         with torch._dynamo.config.patch(reorderable_logging_functions={say}):
@@ -1552,7 +1556,7 @@ class ConfigsTest(ArtifactTestCase):
     @known_gap(
         "a user-defined pass is left out", r"\n-cos_0: (?s:.*)\n\+sin_0: ", "pytorch/pytorch#153243"
     )
-    def test_pass_of_the_program(self):
+    def test_custom_pass(self):
         def sine_to_cosine(graph):
             for node in graph.find_nodes(op="call_function", target=torch.ops.aten.sin.default):
                 node.target = torch.ops.aten.cos.default
@@ -1881,7 +1885,7 @@ class ProgramsTest(ArtifactTestCase):
         self._exec_and_verify_payload(artifacts=2)
 
     @unittest.skipIf(release() < (2, 11), "before 2.11 a graph records no such range")
-    def test_range_of_the_profiler(self):
+    def test_profiler_range(self):
         # pytorch/pytorch#167787
         def f(x):
             with torch.profiler.record_function("sine"):
@@ -1903,7 +1907,7 @@ class ProgramsTest(ArtifactTestCase):
             self.verify(f, *(x.to(self.device) for x in inputs))
 
     @known_gap(
-        "retracing frees the storage that a graph frees, and its inputs with it",
+        "retracing frees the artifact's inputs where the graph frees their storage",
         "was killed by SIGSEGV|illegal memory access",
         "pytorch/pytorch#119749",
     )
@@ -1943,7 +1947,7 @@ symbols_are_undefined = Gap(
 
 
 class WaysToCompileTest(ArtifactTestCase):
-    """Other ways to Inductor than a function that is compiled when it is called."""
+    """Other ways into Inductor than calling a compiled function."""
 
     is_slow = True
 
@@ -2011,7 +2015,7 @@ class WaysToCompileTest(ArtifactTestCase):
 
     @unittest.skipIf(release() < (2, 15), "before 2.15 there is no precompile")
     def test_precompile(self):
-        # To Python: pytorch/pytorch#187258.
+        # Precompiled to Python: pytorch/pytorch#187258.
         folder = Path(torch._dynamo.config.debug_dir_root)
         paths = {"artifact_path": folder / "f.py", "cache_path": folder / "f.cache"}
         step = lambda model, x: model(x).sum().backward()
@@ -2027,6 +2031,12 @@ arguments_are_not_static = Gap(
     "symbolic sizes become static, but not those among the arguments of operators",
     "(?s)LoweringException: AssertionError.*target: (_c10d_functional.all_to_all_single|aten.slice.Tensor)",
     closed="2.10",
+)
+functions_are_not_imported = Gap(
+    "shapes and strides use functions that the artifact does not import",
+    "NameError: name 'math_trunc' is not",
+    "pytorch/pytorch#194827",
+    opened="2.10",
 )
 derived_sizes_become_independent = Gap(
     "a size that a backward derives from others becomes a symbol of its own",
@@ -2081,19 +2091,8 @@ class DynamicShapesTest(ArtifactTestCase):
     @known_gaps(
         symbols_are_expressions,
         symbols_are_function_calls,
-        Gap(
-            "shapes and strides use functions that the artifact does not import",
-            "NameError: name 'math_trunc' is not",
-            "pytorch/pytorch#194827",
-            opened="2.10",
-        ),
-        Gap(
-            "shapes and strides use functions that the artifact does not import",
-            "NameError: name 'TruncToInt' is not",
-            "pytorch/pytorch#194827",
-            opened="2.10",
-            closed="2.15",
-        ),
+        functions_are_not_imported,
+        functions_are_not_imported.but(error="NameError: name 'TruncToInt' is not", closed="2.15"),
         derived_sizes_become_independent.but(opened="2.15"),
     )
     def test_sizes_that_are_functions(self):
@@ -2182,9 +2181,7 @@ class DynamicShapesTest(ArtifactTestCase):
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
             self.verify(f, self.randn(9), torch.tensor(4, device=self.device))
 
-    @known_gap(
-        "an unbacked symbol cannot be traced again", r"DynamicOutputShapeException: aten\.nonzero"
-    )
+    @known_gaps(items_cannot_be_traced.but(error=r"DynamicOutputShapeException: aten\.nonzero"))
     def test_nonzero(self):
         with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
             self.verify(lambda x: torch.nonzero(x > 0) * 2, self.randn(9))
@@ -2408,7 +2405,7 @@ class CustomOperatorsTest(ArtifactTestCase):
     @known_gap(
         "the class of an argument is not imported", "^Regex didn't match", "pytorch/pytorch#167768"
     )
-    def test_value_of_ones_own_class(self):
+    def test_custom_class_as_an_argument(self):
         from torch._library.opaque_object import register_opaque_type
 
         mode = enum.Enum("Mode", "SUM MEAN")
@@ -2431,6 +2428,12 @@ def all_reduce(x, operation, group):
     return all_reduce(x, operation, group)
 
 
+role_is_lost = Gap(
+    "an inference graph is compiled as one for training",
+    r"\n-wait_tensor_0: .*\n\+wait_tensor_0: ",
+    "pytorch/pytorch#193557",
+    closed="2.15",
+)
 only_one_group_is_recreated = Gap(
     "only one process group is recreated",
     "Could not resolve the process group registered under the name ",
@@ -2484,12 +2487,7 @@ class DistributedTest(ArtifactTestCase):
             f = lambda x: all_gather_tensor_autograd(x * 2, 0, group).sin()
             self.verify(f, x, backward=True)
 
-    @known_gap(
-        "an inference graph is compiled as one for training, in another order",
-        r"\n-wait_tensor_0: .*\n\+wait_tensor_0: ",
-        "pytorch/pytorch#193557",
-        closed="2.15",
-    )
+    @known_gaps(role_is_lost)
     @unittest.skipIf(release() < (2, 10), "before 2.10 Dynamo does not compile these")
     def test_coalesced_collectives(self):
         # pytorch/pytorch#97157, #161213
@@ -2568,7 +2566,7 @@ class DistributedTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
     @known_gaps(only_one_group_is_recreated)
-    def test_dimension_of_a_mesh(self):
+    def test_mesh_dimension(self):
         from torch.distributed.device_mesh import init_device_mesh
 
         with fake_process_group(world_size=6, rank=4):
@@ -2576,8 +2574,8 @@ class DistributedTest(ArtifactTestCase):
             self.verify(lambda x: all_reduce(x, "sum", mesh["columns"]) + 1, self.randn(4))
 
     @known_gaps(only_one_group_is_recreated)
-    def test_groups_of_ones_own_names(self):
-        # As pytorch/pytorch#173584
+    def test_named_groups(self):
+        # As in pytorch/pytorch#173584
         with fake_process_group(world_size=4):
             for name in ("tensor", "data"):
                 torch._C._distributed_c10d._register_process_group(name, dist.new_group([0, 1]))
@@ -2650,7 +2648,7 @@ class WarmCachesTest(ArtifactTestCase):
             program(*inputs)
 
     def verify_replayed(self, autograd_cache=True):
-        """Judge the artifacts of train; a cache must have had both graphs."""
+        """Judge the artifacts of train; both graphs must have come from a cache."""
         counters = torch._dynamo.utils.counters  # the only sign of an AOTAutograd cache's hit
         self.assertEqual(counters["inductor"]["fxgraph_cache_hit"], 2)
         self.assertEqual(counters["aot_autograd"]["autograd_cache_hit"], int(autograd_cache))
@@ -2686,7 +2684,7 @@ class WarmCachesTest(ArtifactTestCase):
     @known_gap(
         "a replayed artifact has the sizes of the run that filled the cache", r"\(6,\) != \(9,\)"
     )
-    def test_other_sizes_than_those_of_the_cache(self):
+    def test_cache_hit_with_other_sizes(self):
         def program(size):
             torch.compile(lambda x: x * x.shape[0])(dynamic(self.randn(size)))
 
@@ -2704,7 +2702,7 @@ class AheadOfTimeTest(ArtifactTestCase):
     def package(self, model, *inputs, **options):
         """Export a module, and compile it into a package."""
         program = torch.export.export(model.to(self.device), inputs, **options)
-        # To compile the C++ would take long, and decide nothing.
+        # Compiling the C++ would take long, and show nothing.
         configs = {"aot_inductor.package_cpp_only": True}
         make_package = torch._inductor.aoti_compile_and_package
         with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
@@ -2766,7 +2764,7 @@ class DebugFolderTest(ArtifactTestCase):
         self.verify_script(script)
         return torch.load(result)
 
-    def test_what_an_artifact_says_of_itself(self):
+    def test_mod_and_args(self):
         torch.compile(lambda x, y: (x @ y).relu())(self.randn(2, 3), self.randn(3, 4))
         (x, y), (output,) = self.get_args(*self.scripts())
         self.assertTrue(torch.allclose(output, (x @ y).relu()))
@@ -2777,7 +2775,7 @@ BAD_ACCURACY = "AccuracyError: Bad accuracy detected"
 
 
 class FailuresTest(ArtifactTestCase):
-    """Programs that fail in Inductor, or whose code fails: their artifacts must fail the same way."""
+    """Programs that fail in Inductor, or whose code fails; their artifacts must fail likewise."""
 
     def inject(self, bug):
         """Have Inductor generate bad code for a relu; the config for it is in the artifact."""
@@ -2848,7 +2846,7 @@ class CommandsTest(ArtifactTestCase):
         return script, failure
 
     def verify_minified(self, script, failure, *arguments):
-        """Have an artifact minified: the relu is left, and fails so when run with these arguments."""
+        """Have an artifact minified: only the relu is left, and it fails when run with these."""
         with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
             self.verify_script(script, "minify", *arguments, folder=folder)
             script = Path(folder, "repro.py").read_text(encoding="utf-8")
@@ -2870,7 +2868,7 @@ class CommandsTest(ArtifactTestCase):
     @known_gap(
         "run --accuracy exits 0 although the compiled graph raises", "^exited with code 0, but"
     )
-    def test_accuracy_of_what_raises(self):
+    def test_accuracy_of_a_graph_that_raises(self):
         script, failure = self.artifact("runtime_error")
         self.verify_script(script, "run", "--accuracy", failure=failure)
 
@@ -2908,14 +2906,9 @@ class GeneratedCodeTest(ArtifactTestCase):
         torch.compile(f, backend=functools.partial(compile_fx, config_patches=options))(x)
         self._exec_and_verify_payload(artifacts=3, code=True)
 
-    @known_gap(
-        "an artifact compiles an inference graph as one for training",
-        r"\n-.*aten\.randint\.low_out",
-        "pytorch/pytorch#193557",
-        closed="2.15",
-    )
+    @known_gaps(role_is_lost.but(error=r"\n-.*aten\.randint\.low_out"))
     def test_role_of_an_inference_graph(self):
-        # Only in these does Inductor reorder operators for locality.
+        # Inductor reorders operators for locality only in inference graphs.
         with torch.no_grad():
             self.verify_code(ToyModel().to(self.device), self.randn(3, 10))
 
@@ -2959,7 +2952,7 @@ if ACCELERATOR:
     ):
         name = case.__name__.replace("Test", "AcceleratorTest")
         globals()[name] = type(name, (case,), {"device": ACCELERATOR, "__module__": __name__})
-    del case  # or it is loaded as one more
+    del case  # else unittest would load it as one more class
 
     class HigherOrderOperatorsAcceleratorTest(HigherOrderOperatorsTest):
         device = ACCELERATOR
@@ -2969,21 +2962,17 @@ if ACCELERATOR:
     class TrainingAcceleratorTest(TrainingTest):
         device = ACCELERATOR
 
-        @known_gaps(
-            Gap(
-                "attention's backward gets a random seed and offset, not those of the forward",
-                "was killed by SIGSEGV",
-            )
+        @known_gap(
+            "attention's backward gets a random seed and offset, not those of the forward",
+            "was killed by SIGSEGV",
         )
         def test_embedding_and_transformer_layer(self):
             super().test_embedding_and_transformer_layer()
 
-        @known_gaps(
-            Gap(
-                "an input that is a generator is left out",
-                "missing 1 required positional argument: '[fb]wd_rng_state_0'",
-                closed="2.12",
-            )
+        @known_gap(
+            "an input that is a generator is left out",
+            "missing 1 required positional argument: '[fb]wd_rng_state_0'",
+            closed="2.12",
         )
         def test_generator(self):
             # What a checkpoint draws again: both graphs take the generator.
@@ -3000,12 +2989,10 @@ if ACCELERATOR:
 
         device = ACCELERATOR
 
-        @known_gaps(
-            Gap(
-                "streams and events are indices into a table that no artifact has",
-                "AssertionError: Index not registered in index_to_user_object_weakref",
-                "pytorch/pytorch#182084",
-            )
+        @known_gap(
+            "streams and events are indices into a table that no artifact has",
+            "AssertionError: Index not registered in index_to_user_object_weakref",
+            "pytorch/pytorch#182084",
         )
         def test_streams_and_events(self):
             side = torch.Stream(self.device)
@@ -3039,27 +3026,23 @@ if ACCELERATOR:
     class GeneratedCodeAcceleratorTest(GeneratedCodeTest):
         device = ACCELERATOR
 
-        @known_gaps(
-            Gap(
-                "outputs that the user sees are padded",
-                r"\n-.*r0_1 \+ 2000\*x0(?s:.*)\n\+.*r0_1 \+ 2016\*x0",
-            )
+        @known_gap(
+            "outputs that the user sees are padded",
+            r"\n-.*r0_1 \+ 2000\*x0(?s:.*)\n\+.*r0_1 \+ 2016\*x0",
         )
         def test_padded_output(self):
             f = lambda x: torch.softmax(x, -1) * x.sum(0)
             self.verify_code(f, self.randn(64, 2000))
 
-        @known_gaps(
-            Gap(
-                "the precision of matmuls is not recorded",
-                r"\n-    ALLOW_TF32 : tl\.constexpr = True\n\+    ALLOW_TF32 : tl\.constexpr = False\n",
-            )
+        @known_gap(
+            "the precision of matmuls is not recorded",
+            r"\n-    ALLOW_TF32 : tl\.constexpr = True\n\+    ALLOW_TF32 : tl\.constexpr = False\n",
         )
         def test_matmul_precision(self):
             precision = torch.get_float32_matmul_precision()
             self.addCleanup(torch.set_float32_matmul_precision, precision)
             torch.set_float32_matmul_precision("high")
-            # A template, and but one choice of it.
+            # A Triton template, with one config to choose from.
             options = {
                 "max_autotune_gemm": True,
                 "max_autotune_gemm_backends": "TRITON",
@@ -3302,14 +3285,14 @@ class TritonTest(ArtifactTestCase):
         "a global constexpr that is a dtype is written as its short name",
         "NameError: name 'fp32' is not defined",
     )
-    def test_dtype_of_ones_own_name(self):
+    def test_constexpr_dtype(self):
         self.launch(dtype_kernel, BLOCK_SIZE=64)
 
     def test_dtype_as_an_argument(self):
         self.launch(cast_kernel, BLOCK_SIZE=64, TYPE=tl.float16)
 
     def test_dtype_in_a_config(self):
-        # torch fails to log the kernel into the trace, and keeps it for the next one.
+        # torch fails to log the kernel's metrics, and would try again at the next compile.
         name = "torch._inductor.async_compile._triton_kernel_metrics"
         logging_error = contextlib.suppress(torch._inductor.exc.InductorError)
         with mock.patch(name, None), logging_error:
@@ -3317,7 +3300,7 @@ class TritonTest(ArtifactTestCase):
         (script,) = self.scripts()
         self.assertNotIn("'TYPE': fp16", script)
 
-    def test_kernel_of_a_function(self):
+    def test_kernel_defined_in_a_function(self):
         self.launch(other_kernel(), BLOCK_SIZE=64)
 
     @known_gaps(symbols_are_undefined)
@@ -3464,17 +3447,17 @@ def missing_devices(script):
 
 
 def recorded_artifacts(path):
-    """Yield (place, script, what was logged after it, or None if it is a graph without one) for a
-    log that TORCH_TRACE wrote, a folder of such logs, a lone script, or a folder of these. What
-    several ranks recorded alike comes once. Notes on lines that are no records go to stderr.
+    """Yield (place, script, what was logged after it) for each artifact, (place, graph, None) for a
+    graph without one, of a log that TORCH_TRACE wrote, a folder of such logs, a lone script, or a
+    folder of these. What several ranks recorded alike comes once. Notes on bad lines go to stderr.
     """
-    path, seen, strangers = Path(path), set(), []
+    path, seen, unreadable = Path(path), set(), []
 
     def files(pattern):
         return sorted(filter(Path.is_file, path.rglob(pattern))) if path.is_dir() else [path]
 
     for log in files("*.log"):
-        records = (r for r in read_trace(log) if r.metadata or strangers.append((log, r.lineno)))
+        records = (r for r in read_trace(log) if r.metadata or unreadable.append((log, r.lineno)))
         for artifact, logged in with_logged(records):
             script = portable(artifact.payload)
             payloads = (record.payload for record in (logged or {}).values())
@@ -3484,9 +3467,9 @@ def recorded_artifacts(path):
                 yield f"{place} {compile_id(artifact)} line {artifact.lineno}", script, logged
             seen.add(key)
     if seen:
-        if strangers and "--serve" not in sys.argv:
-            log, line = strangers[0]
-            note = f"lines that are no records of a trace: {len(strangers)}, first {log}:{line}"
+        if unreadable and "--serve" not in sys.argv:
+            log, line = unreadable[0]
+            note = f"lines that are not records of a trace: {len(unreadable)}, first {log}:{line}"
             print(note, file=sys.stderr)
         return
     for script in files(f"{ARTIFACT}*"):
@@ -3508,11 +3491,10 @@ class RecordedTraceTest(ArtifactTestCase):
             self.skipTest(f"faithful, but for constants: {', '.join(verdict.constants)}")
         if verdict.problem:
             writer = re.search(r"(?m)^# torch version: (\S+)$", script)
-            note = (
-                f"recorded at {place} by torch {writer and writer[1]}, run on {torch.__version__}:"
-            )
+            torches = f"by torch {writer and writer[1]}, run on {torch.__version__}"
+            note = f"recorded at {place} {torches}:"
             if verdict.problem.startswith(("exited with", "was killed")) and not failure:
-                note += "\n(where its program failed so when it ran, this is right: a trace cannot tell)"
+                note += "\n(right if its program ended like this, too: a trace cannot tell)"
             raise BadArtifact([verdict._replace(report=f"{note}\n{verdict.report}")])
         if not (verdict.is_compared or failure):
             self.skipTest("runs; nothing to compare with")
@@ -3547,7 +3529,7 @@ if os.environ.get("FX_GRAPH_RUNNABLE_TRACE"):
 
 
 def setUpModule():
-    release()
+    release()  # raises now what it would in each test
     time_limit()
     if keep := os.environ.get("FX_GRAPH_RUNNABLE_KEEP"):
         os.makedirs(keep, exist_ok=True)
@@ -3635,7 +3617,7 @@ INTERRUPTED = "interrupted before it ended\n"
 
 def outcomes_here(tests, **options):
     """Run tests in this process, with these options of a TestResult. Yields the number of each,
-    with what outcome_of returns, as it ends. An interrupt ends the test that runs, and is the last.
+    with what outcome_of returns, as it ends. An interrupt ends the running test, which is the last.
     """
     for number, test in enumerate(tests):
         try:
@@ -3651,16 +3633,8 @@ def outcomes_of_workers(tests, jobs, **options):
     rows = [json.dumps(row).encode() for row in rows]
     length = max(map(len, rows))
     file = sys.modules[type(tests[0]).__module__].__file__
-    command = [
-        sys.executable,
-        "-X",
-        "faulthandler",
-        file,
-        "--serve",
-        str(run_folder()),
-        str(length),
-    ]
-    command.append(json.dumps(options))
+    arguments = [str(run_folder()), str(length), json.dumps(options)]
+    command = [sys.executable, "-X", "faulthandler", file, "--serve", *arguments]
     # One thread each, since there are as many processes as cores.
     environ = child_environ() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     reader, writer = os.pipe()
@@ -3700,20 +3674,18 @@ def end_workers(workers):
 
 
 class ParallelSuite(unittest.TestSuite):
-    """Runs its tests in FX_GRAPH_RUNNABLE_JOBS processes, or as many as fit; one alone in this
-    process. Of the tests it takes the share that Bazel's variables name.
+    """Runs its tests in FX_GRAPH_RUNNABLE_JOBS processes, or as many as fit; a single one in this
+    process. Bazel's variables, if set, name the share of the tests to run.
     """
 
     def run(self, result, debug=False):
         tests = [*flat(self)]
         if debug or not all(isinstance(test, ArtifactTestCase) for test in tests):
-            return super().run(result, debug)  # among the tests of other modules
+            return super().run(result, debug)  # the suite has tests of other modules, too
         try:
             setUpModule()
-            shards, shard = (
-                number_from("TEST_TOTAL_SHARDS", 1),
-                number_from("TEST_SHARD_INDEX", 0, 0),
-            )
+            shards = number_from("TEST_TOTAL_SHARDS", 1)
+            shard = number_from("TEST_SHARD_INDEX", 0, least=0)
             if shard >= shards:
                 raise ValueError(f"TEST_SHARD_INDEX={shard}: give one below {shards}")
             tests = sorted(tests[shard::shards], key=lambda test: not test.is_slow)

@@ -130,7 +130,7 @@ class ArtifactsTest(HarnessTestCase):
             ("raise SystemExit(1)", "exited with code 1"),
             # The child imports the torch that is tested here.
             (origin, f"printed\n{re.escape(os.path.abspath(torch.__file__))}\n"),
-            ("pass", "ran, but compiled another graph: 0, not 1"),
+            ("pass", "ran, but compiled a different graph: 0 of them, not 1"),
         ):  # fmt: skip
             self.assertRegex(self.failure(GOOD + script), pattern)
         self.assertEqual(self.failure(GOOD, GOOD + "1 / 0").count("\n\nthe artifact "), 1)
@@ -171,12 +171,12 @@ class ArtifactsTest(HarnessTestCase):
         ((artifact, logged),) = suite.with_logged(self.handler.buffer)
         logged[CODE].payload = altered(logged[CODE].payload, r"\(2\.5\)", "(2.25)")
         verdict = judge(artifact.payload, logged, "other code", code=True)
-        expected = r"^ran, but generated other code\n(?s:.*)\n-.*\(2\.25\).*\n\+.*\(2\.5\)"
+        expected = r"^ran, but generated different code\n(?s:.*)\n-.*\(2\.25\).*\n\+.*\(2\.5\)"
         self.assertRegex(verdict.problem, expected)
         script = altered(artifact.payload, r"\(3, 4\), \(1, 3\)", "(3, 4), (4, 1)")
         verdict = judge(altered(script, r"arg0_1, 2\.5\)", "arg0_1, 2.25)"), logged, "altered")
         for line in (
-            "the artifact ran, but compiled another graph",
+            "the artifact ran, but compiled a different graph",
             "-input_0: f64[3, 4][1, 3]cpu",
             "+input_0: f64[3, 4][4, 1]cpu",
             "-mul_0: f64[3, 4][1, 3]cpu = torch.ops.aten.mul.Tensor(input_0, 2.5)",
@@ -340,8 +340,8 @@ class VerdictsTest(HarnessTestCase):
         )
         table = (
             ({}, ""),
-            ({"graphs": (GRAPH, other)}, "failed as its program did, but compiled another graph\n---"),
-            ({"graphs": (GRAPH, "")}, "failed as its program did, but compiled another graph: 0, not 1"),
+            ({"graphs": (GRAPH, other)}, "failed as its program did, but compiled a different graph\n---"),
+            ({"graphs": (GRAPH, "")}, "failed as its program did, but compiled a different graph: 0 of them, not 1"),
             ({"graphs": ("", "")}, ""),
             ({"out": f"{TRACEBACK}KeyError: 'b'\n"}, f"KeyError: 'b', {should}"),
             ({"code": 0, "out": ""}, f"exited with code 0, {should}"),
@@ -915,7 +915,9 @@ class CodesTest(HarnessTestCase):
             logged = {GRAPHS[0]: graph} | ({CODE: logged} if codes else {})
             verdict = suite.verdict_on(text, 0, "", "", logged, [graph, *again], False)
             self.assertEqual(verdict.constants, () if is_right else ("c",))
-            what = "" if is_right else "has other values, or rounded ones, for the constants c "
+            what = (
+                "" if is_right else "may have other values, or rounded ones, for the constants c "
+            )
             self.assertTrue(
                 verdict.is_compared
                 and verdict.problem.startswith(what)
@@ -988,7 +990,7 @@ class MarksTest(HarnessTestCase):
                 suite.known_gaps(Gap("", "expected"))(test)(self)
             self.assertEqual(path.parent.exists(), stays)
 
-    def test_builds_of_ones_own(self):
+    def test_unpublished_builds(self):
         for versions, is_published in (
             ("2.13.0 2.13.0+cpu 2.13.1+cu129 2.13.0+rocm6.4", True),
             ("2.13.0a0+git123 2.13.0+ours 2.13.0.dev20261101", False),
@@ -1019,7 +1021,9 @@ class MarksTest(HarnessTestCase):
         self.assertEqual({release(version) for version in versions}, {(2, 13, 0)})
         self.assertLess(release("2.9.1"), release("2.10"))
         for version in ("unknown", "2025.1"):
-            with self.assertRaisesRegex(ValueError, f"'{version}', which is no release: build it"):
+            with self.assertRaisesRegex(
+                ValueError, f"'{version}', which is not a release: build it"
+            ):
                 release(version)
 
     def test_marks_of_the_tests(self):
@@ -1107,14 +1111,12 @@ class TracesTest(HarnessTestCase):
         metrics = {"fail_type": "InductorError", "fail_reason": "KeyError: 'a'"}
         metrics, graph = logged_as(METRICS, None, metrics), logged_as(GRAPHS[0], GRAPH)
         place = "rank_0.log [0/0] line 1"
-        note = (
-            f"recorded at {place} by torch 2.6.0, run on {torch.__version__}:\n(where its program "
-        )
-        note += "failed so when it ran, this is right: a trace cannot tell)\nthe artifact exited"
+        note = f"recorded at {place} by torch 2.6.0, run on {torch.__version__}:\n(right if its "
+        note += "program ended like this, too: a trace cannot tell)\nthe artifact exited"
         for script, after, end in (
             (GOOD, b"", self.nothing),
             (raising, metrics, "ok"),
-            (raising, graph + metrics, "but compiled another graph: 0, not 1"),
+            (raising, graph + metrics, "but compiled a different graph: 0 of them, not 1"),
             (GOOD, metrics, "but should have failed with InductorError: KeyError: 'a'"),
             (raising, b"", "exited with code 1: KeyError: 'a'"),
             (raising, b"", note),
@@ -1149,7 +1151,7 @@ class TracesTest(HarnessTestCase):
             self.assertEqual(
                 places, ["rank_0.log [0/0] line 2", "rank_0.log [1/0] line 6"], line[:99]
             )
-            self.assertRegex(note, r"^lines that are no records of a trace: 2, first /")
+            self.assertRegex(note, r"^lines that are not records of a trace: 2, first /")
 
     def test_log_that_is_cut_off(self):
         parts = logged_as(ARTIFACT, GOOD), logged_as(GRAPHS[0], GRAPH)
