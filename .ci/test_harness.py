@@ -216,6 +216,13 @@ class ArtifactsTest(HarnessTestCase):
     def test_nothing_of_a_test_stays(self):
         from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
 
+        folder = tempfile.TemporaryDirectory()  # other processes write to the run's
+        self.addCleanup(folder.cleanup)
+        own_folder = mock.patch.object(suite, "run_folder", lambda: Path(folder.name))
+        own_folder.start()
+        self.addCleanup(own_folder.stop)
+        suite.run_folder().joinpath("cache").mkdir()  # for the whole run
+
         def state():
             """All that a test changes."""
             configs = torch._dynamo.config, torch._inductor.config, torch._functorch.config
