@@ -254,7 +254,7 @@ class ArtifactsTest(HarnessTestCase):
             graph of another compile       | a0 g5 h0       | a1 missing
             cached graph of another        | a0 g0 h0 h1    | a2 missing
             cached graph alone             | h1             | missing
-            two graphs behind one artifact | a0 g0 g0       | a1 missing
+            two graphs after one artifact  | a0 g0 g0       | a1 missing
             both graphs of a missing one   | g1 h1          | missing
             two missing ones               | g1 h1 g2       | missing missing
             the other passes have none     | a1 g1 h1 h1    | a2 missing
