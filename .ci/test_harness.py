@@ -141,15 +141,17 @@ class ArtifactsTest(HarnessTestCase):
         self.assertIn(f"2{wrong}", self.failure(GOOD, GOOD, artifacts=1))
 
     def test_kept_script_runs_again(self):
-        script = "import sys; print('to stdout'); print('to stderr', file=sys.stderr); sys.exit(3)"
+        os.environ["PYTHONPATH"] = "/no such folder"
+        script = "import sys; print('to stdout'); print('to stderr', file=sys.stderr)\n"
+        script += "sys.exit(3 if '/no such folder' in sys.path else 4)"
         message = self.failure(GOOD + script)
         self.assertIn("exited with code 3", message)
         self.assertIn("what it printed\nto stdout\nto stderr\n----", message)
-        again = shlex.split(message.splitlines()[-1])
+        again = message.splitlines()[-1]
         name = f"ArtifactsTest.{self._testMethodName}.1.py"
-        self.assertEqual(again[-1], os.path.join(self.kept, name))
-        again = ["env", *again] if "=" in again[0] else again
-        self.assertEqual(subprocess.run(again, check=False, capture_output=True).returncode, 3)
+        self.assertEqual(shlex.split(again)[-1], os.path.join(self.kept, name))
+        del os.environ["PYTHONPATH"]
+        self.assertEqual(subprocess.run(again, shell=True, capture_output=True).returncode, 3)
         self.assertEqual(judge(GOOD, {}, "a long/name " * 50).problem, "")
 
     @requires_posix
