@@ -743,8 +743,8 @@ def run_script(path, environ, *arguments):
 
 def final_exception(output):
     """Return the exception that a process ended with, from what it printed: the first line after
-    its last traceback, and what is indented below that; without a traceback, its last line. Of an
-    exception without a message, the line that raised it is told as well.
+    its last traceback, and what is indented below that; without a traceback, its last line. To an
+    exception without a message, the line of code that raised it is added.
     """
     output = re.sub(r"(?m)^\[rank\d+\]: ?", "", output)
     _, traceback, rest = output.rpartition("Traceback (most recent call last):\n")
@@ -1014,7 +1014,7 @@ def canonical_order(forward):
         made, read = names_in(node, ast.Store), names_in(node)
         is_used = bool(used.intersection(made))
         effect = Effect() if computes_size(node) else effect_of(node, is_used)
-        everything = ["self", *memory]  # "self" for the inputs'
+        everything = ["self", *memory]  # "self" stands for the inputs' memory
         touched = memory_of(everything if effect.writes is None else read)
         written = [name for arg in effect.writes or () for name in names_in(arg)]
         written = touched if effect.writes is None else memory_of(written)
