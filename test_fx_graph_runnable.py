@@ -28,6 +28,7 @@ import json
 import logging
 import logging.handlers
 import math
+import multiprocessing.connection
 import operator
 import os
 import random
@@ -45,11 +46,6 @@ import unittest
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
-
-try:
-    import fcntl
-except ImportError:  # Windows, where tests run one at a time
-    fcntl = None
 
 # helpers.py is beside this file, whether that is started as a script, a module, or by its path.
 sys.path.append(os.path.dirname(os.path.abspath(__file__)))
@@ -129,25 +125,23 @@ def compile_id(record):
 
 
 def with_logged(records):
-    """Yield each artifact among the records, with a dict of what was logged after it for the same
-    compile, by name; and each graph that has no artifact, with None.
+    """Yield each graph among the records that has no artifact, with None; and each artifact, with a
+    dict of what was logged after it for the same compile, by name.
     """
-    artifact, logged, missing = None, {}, None
+    artifacts, current, logged, missing = [], None, {}, None
     for record in records:
-        name = record_name(record)
+        name, compiled = record_name(record), compile_id(record)
         if name == ARTIFACT:
-            if artifact:
-                yield artifact, logged
-            artifact, logged, missing = record, {}, None
-        elif artifact and name not in logged and compile_id(record) == compile_id(artifact):
+            current, logged, missing = compiled, {}, None
+            artifacts.append((record, logged))
+        elif compiled == current and name not in logged:
             logged[name] = record
         elif name in GRAPHS:
             # The graph after the passes comes second.
-            if name == GRAPHS[0] or compile_id(record) != missing:
+            if name == GRAPHS[0] or compiled != missing:
                 yield record, None
-            missing = compile_id(record)
-    if artifact:
-        yield artifact, logged
+            missing = compiled
+    yield from artifacts
 
 
 # Known gaps: a test that fails because of torch, not because of the suite, is marked as such.
@@ -164,18 +158,12 @@ class Gap(NamedTuple):
     opened: str = "0.0"
     closed: str = "99.0"
 
-    def but(self, **fields):
-        """Return a copy with these fields changed, for a test that shows the gap differently."""
-        return self._replace(**fields)
-
-    def is_open(self):
-        return release(self.opened) <= release() < release(self.closed)
-
     def may_occur(self):
         """Return whether a test may fail because of it: while it is open and, in a build that was
         not published, also in the release that closes it, whose fix the build may lack.
         """
-        return self.is_open() or not is_published() and release(self.closed) == release()
+        opened, closed = release(self.opened), release(self.closed)
+        return opened <= release() < closed or release() == closed and not is_published()
 
     def matches(self, problem):
         """Return whether an artifact's problem is this gap; in a diff, only changed lines count."""
@@ -205,11 +193,10 @@ def known_gaps(*gaps):
                 raise
             except Exception as failure:
                 verdicts = getattr(failure, "verdicts", [Verdict(str(failure))])
-                for verdict in verdicts:
-                    matching = [gap for gap in expected if gap.matches(verdict.problem)]
-                    if not matching:
-                        raise
-                    found.append(matching[0])
+                matching = lambda verdict: (gap for gap in expected if gap.matches(verdict.problem))
+                found = [next(matching(verdict), None) for verdict in verdicts]
+                if None in found:
+                    raise
                 for verdict in verdicts:
                     forget(verdict)
             for gap in expected:
@@ -266,19 +253,18 @@ def config_patches(folder):
     """Return the patches of torch's configs that each test runs under: torch logs an artifact for
     each compile, compiles fast, and writes its debug files into this folder.
     """
-    import torch._dynamo.config as dynamo_config
-    import torch._functorch.config as functorch_config
-    import torch._inductor.compile_fx  # noqa: F401  # registers operators, for effect_of
-    import torch._inductor.config as inductor_config
+    import torch._inductor.compile_fx  # has all configs, and registers operators, for effect_of
 
     # On a hit in a graph cache torch logs the artifact of an earlier compile.
     caches = {"fx_graph_cache": False, "fx_graph_remote_cache": False}
     # No C++ to probe the CPU, which no artifact depends on, and no workers for a small graph.
     faster = {"cpp.vec_isa_ok": False, "compile_threads": 1}
     return (
-        functorch_config.patch(enable_autograd_cache=False, enable_remote_autograd_cache=False),
-        inductor_config.patch(caches | faster),
-        dynamo_config.patch(debug_dir_root=folder),
+        torch._functorch.config.patch(
+            enable_autograd_cache=False, enable_remote_autograd_cache=False
+        ),
+        torch._inductor.config.patch(caches | faster),
+        torch._dynamo.config.patch(debug_dir_root=folder),
     )
 
 
@@ -356,13 +342,11 @@ class ArtifactTestCase(TestCase):
         )
         main = f"if __name__ == '__main__':\n    x = torch.randn(8, device='{self.device}')\n"
         path.write_text(header + main + textwrap.indent(program, "    "))
-        trace = path.with_name("trace")
-        environ = child_environ() | NO_GRAPH_CACHES | environ | {"TORCH_TRACE": str(trace)}
-        ended, output = run_script(path, environ)
+        ended, output, records = run_script(path, **environ)
         self.assertEqual(ended, exit_code, output)
-        self.handler.buffer += (record for log in trace.iterdir() for record in read_trace(log))
-        for artifact, _ in with_logged(self.handler.buffer):
+        for artifact, _ in with_logged(records):
             artifact.payload = portable(artifact.payload)
+        self.handler.buffer += records
         self._exec_and_verify_payload(failure=final_exception(output) if exit_code else "")
 
     def scripts(self):
@@ -517,7 +501,7 @@ class FxGraphRunnableTest(ArtifactTestCase):
         torch.compile(lambda x, y: x + y * 2)(x, y)
         self._exec_and_verify_payload()
 
-    @known_gaps(symbols_are_expressions, symbols_become_static.but(opened="2.10"))
+    @known_gaps(symbols_are_expressions, symbols_become_static._replace(opened="2.10"))
     def test_dynamic_expression(self):
         # The artifact once assigned to an expression, "s27*s53**2 = 36": pytorch/pytorch#166529.
         pool = torch.ops.aten._adaptive_avg_pool2d
@@ -670,18 +654,14 @@ def forget(verdict):
         os.rmdir(os.path.dirname(verdict.kept))
 
 
-# The folder for temporary files; Inductor cannot build C++ in a path with a space.
-TEMPORARY = tempfile.gettempdir()
-if re.search(r"\s", TEMPORARY) and os.path.isdir("/tmp"):
-    TEMPORARY = "/tmp"
-
-
 @functools.cache
 def run_folder():
     """Return the folder (a Path) for all that this run writes; it is removed at exit."""
     if sys.argv[1:2] == ["--serve"]:
         return Path(sys.argv[2])  # that of the first process
-    folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir=TEMPORARY)
+    # Inductor cannot build C++ in a path with a space.
+    is_bad = re.search(r"\s", tempfile.gettempdir()) and os.path.isdir("/tmp")
+    folder = tempfile.mkdtemp(prefix="fx_graph_runnable_", dir="/tmp" if is_bad else None)
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return Path(folder)
 
@@ -716,17 +696,19 @@ def end_process(process):
     process.wait()
 
 
-def run_script(path, environ, *arguments):
-    """Run a script in a fresh Python process, in its own folder; whatever it starts ends with it.
+def run_script(path, *arguments, **environ):
+    """Run a script in a fresh Python process, in its own folder, with these variables besides those
+    of child_environ; whatever it starts ends with it.
 
-    Returns its exit code, as subprocess does, or None if it did not end within the time limit,
-    and what it printed.
+    Returns its exit code, as subprocess does, or None if it did not end within the time limit;
+    what it printed; and the records that it logged.
     """
-    with open(path.with_name("output"), "wb") as output:
+    trace, log = path.with_name("trace"), path.with_name("output")
+    with open(log, "wb") as output:
         child = subprocess.Popen(
             [sys.executable, "-u", path, *arguments],
             cwd=path.parent,
-            env=environ,
+            env=child_environ() | NO_GRAPH_CACHES | environ | {"TORCH_TRACE": str(trace)},
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -738,7 +720,8 @@ def run_script(path, environ, *arguments):
             exit_code = None
         finally:
             end_process(child)
-    return exit_code, path.with_name("output").read_text("utf-8", "backslashreplace")
+    records = [record for log in trace.glob("*") for record in read_trace(log)]
+    return exit_code, log.read_text("utf-8", "backslashreplace"), records
 
 
 def final_exception(output):
@@ -767,15 +750,15 @@ def has_same_error(output, failure):
     first line, and the same compiler_error. Modules, paths and wrapping exceptions do not count.
     """
     wrappers = r"^(?:[\w.]*(?:InductorError: |BackendCompilerFailed: backend=.* raised:\n))+"
-    without_paths = lambda text: re.sub(r"(?<![\w.])/[^/\s]+/\S+", "", text)
 
-    def first_line(error):
+    def essence(error, text):
+        """Return what counts of an error, and of the text that names it."""
         line = re.sub(wrappers, "", error).partition("\n")[0]
         line = re.sub(r"^([\w.]+) from .*", r"\1", line)  # as final_exception adds it
-        return without_paths(re.sub(r"^[\w.]+\.(?=\w)", "", line)).rstrip(": ")
+        line = re.sub(r"^[\w.]+\.(?=\w)", "", line).rstrip(": ")
+        return re.sub(r"(?<![\w.])/[^/\s]+/\S+", "", f"{line}\n{compiler_error(text)}")
 
-    named = [without_paths(compiler_error(text)) for text in (output, failure)]
-    return first_line(final_exception(output)) == first_line(failure) and named[0] == named[1]
+    return essence(final_exception(output), output) == essence(failure, failure)
 
 
 def difference(compiled, rebuilt, note=""):
@@ -786,35 +769,39 @@ def difference(compiled, rebuilt, note=""):
     return "\n".join(itertools.islice(diff, 50))
 
 
+def code_difference(compiled, rebuilt, code):
+    """Return a diff of two codes that Inductor generated, "" if they are the same: of all lines, if
+    `code` says so, else of the user-defined kernels and of the inputs, where both codes show them.
+    """
+    if code:
+        return difference(code_lines(compiled), code_lines(rebuilt))
+    inputs = input_lines(compiled), input_lines(rebuilt)
+    inputs = inputs if all(inputs) else ([], [])
+    return difference(user_kernels(compiled) + inputs[0], user_kernels(rebuilt) + inputs[1])
+
+
 def compare(logged, rebuilt, code):
     """Compare what was logged after an artifact, as a dict of records by name, with a list of the
     records that the artifact itself logged, and all of the code if `code` says so.
 
     Returns the problem, "" if there is none, and whether everything to compare was there.
     """
-    lines = code_lines if code else user_kernels
+    part = "" if code else " for its inputs or its user-defined Triton kernels"
+    compared = {
+        GRAPHS[0]: ("compiled a different graph", graph_difference),
+        GRAPHS[1]: ("compiled a different graph, after Inductor's passes", graph_difference),
+        CODE: (f"generated different code{part}", functools.partial(code_difference, code=code)),
+    }
+    for name, (what, difference_of) in compared.items():
+        again = [record.payload for record in rebuilt if record_name(record) == name]
+        if name in logged and len(again) != 1:
+            return f"{what}: {len(again)} of them, not 1", True
+        if name in logged and (diff := difference_of(logged[name].payload, again[0])):
+            return f"{what}\n{diff}", True
     graphs = "".join(logged[name].payload for name in GRAPHS if name in logged)
     needs_code = code or "triton_kernel_wrapper" in graphs
+    lines = code_lines if code else user_kernels
     has_code = CODE in logged and bool(lines(logged[CODE].payload))
-    for name in (*GRAPHS, CODE):
-        if name not in logged:
-            continue
-        again = [record.payload for record in rebuilt if record_name(record) == name]
-        what = "generated different code" if name == CODE else "compiled a different graph"
-        what += ", after Inductor's passes" if name == GRAPHS[1] else ""
-        if name == CODE and not code:
-            what += " for its inputs or its user-defined Triton kernels"
-        if len(again) != 1:
-            return f"{what}: {len(again)} of them, not 1", True
-        texts = logged[name].payload, again[0]
-        if name in GRAPHS:
-            diff = graph_difference(*texts)
-        else:
-            inputs = [*map(input_lines, texts)]
-            inputs = inputs if all(inputs) and not code else ([], [])
-            diff = difference(*(lines(text) + own for text, own in zip(texts, inputs, strict=True)))
-        if diff:
-            return f"{what}\n{diff}", True
     return "", bool(graphs) and (has_code or not needs_code)
 
 
@@ -875,17 +862,15 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
     with tempfile.TemporaryDirectory(dir=run_folder(), ignore_cleanup_errors=True) as own:
         path = Path(folder or own, re.sub(r"[^\w.\[\]-]+", "_", name)[-200:] + ".py")
         path.write_text(script, encoding="utf-8", errors="backslashreplace")
-        trace = path.with_name("trace")
-        environ = child_environ() | NO_GRAPH_CACHES | {"TORCH_TRACE": str(trace)}
-        exit_code, output = run_script(path, environ, *arguments)
-        rebuilt = [record for log in trace.glob("*") for record in read_trace(log)]
+        exit_code, output, rebuilt = run_script(path, *arguments)
         verdict = verdict_on(script, exit_code, output, failure, logged, rebuilt, code)
         if verdict.problem and not keep:
-            keep = tempfile.mkdtemp(prefix="fx_graph_runnable_failed_", dir=TEMPORARY)
+            keep = tempfile.mkdtemp(prefix="fx_graph_runnable_failed_", dir=run_folder().parent)
         kept = shutil.copy(path, os.path.abspath(keep)) if keep else ""
     shown = output if len(output) < 8000 else f"... (of {len(output)} characters)\n{output[-8000:]}"
-    python_path = ["env", f"PYTHONPATH={environ['PYTHONPATH']}"] if environ["PYTHONPATH"] else []
-    command = shlex.join([*python_path, sys.executable, kept, *arguments])
+    python_path = child_environ()["PYTHONPATH"]
+    environ = ["env", f"PYTHONPATH={python_path}"] if python_path else []
+    command = shlex.join([*environ, sys.executable, kept, *arguments])
     report = (
         f"the artifact {verdict.problem}\n---- what it printed\n{shown.rstrip()}\n"
         f"---- kept as {kept}; to run it again:\n{command}"
@@ -898,12 +883,8 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
 # is first needed, values are named after their operators, a statement that reads memory names
 # the last write to it, and sizes are compared by their values.
 
-SIZE = "\0"  # stands for a size in a line
+SIZE = re.compile("\0(.*?)\0")  # how a size stands in a line
 SYMBOL = re.compile(r"\b[a-z]+\d+\b")  # s77, u0
-# In an expression: a string, the name of a keyword argument, or a name with its first attribute.
-TOKEN = re.compile(
-    r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*"|\w+=(?!=)|(?<![.\w])(?:self\.)?[^\W\d]\w*"""
-)
 NOT_VALUES = {"torch", "device", "inf", "nan"}  # names in a graph that are not values of its own
 
 
@@ -932,53 +913,43 @@ def operator_of(node):
     return name, arguments
 
 
-class Effect(NamedTuple):
-    """What a statement does besides computing its result."""
-
-    # Whether it keeps its place among all that do: it writes, draws random numbers, communicates.
-    keeps_order: bool = False
-    writes: tuple = ()  # the arguments that it may write to; None if it may do anything
-    is_new: bool = False  # its result has memory of its own
-
-
 # Operators whose schema says what they do. Any other may do anything.
-KNOWN = re.compile(r"torch\.ops\.(aten|prims|quantized_decomposed)\.")
-COLLECTIVE = re.compile(
-    r"torch\.ops\._c10d_functional(_autograd)?\.(all_reduce|all_gather_into_tensor|"
-    r"reduce_scatter_tensor|all_to_all_single|broadcast|wait_tensor)(_coalesced)?(_|_out)?\."
-)
+COLLECTIVE = r"_c10d_functional(_autograd)?(?=\.(all_|reduce_|broadcast))"
+KNOWN = re.compile(rf"torch\.ops\.(aten|prims|quantized_decomposed|{COLLECTIVE})\.")
 
 
 def effect_of(node, is_used):
-    """Return the Effect of a statement, given whether its result is used."""
+    """Return what a statement does besides computing its result, given whether that is used.
+
+    Returns whether it keeps its place among all that do: it writes, draws random numbers, or
+    communicates; the arguments that it may write to, None if it may do anything; and whether its
+    result has memory of its own.
+    """
     name, arguments = operator_of(node)
-    if not name.startswith("torch.ops.") or re.search(r"\.(_sink_tokens|control_deps)\b", name):
-        return Effect()  # arithmetic on sizes, say, or an operator that only orders others
-    if name.startswith("torch.ops.higher_order."):
-        return Effect(True, arguments)
-    if ".wait_tensor." in name:
-        # If nothing uses its result, it waits for a collective that writes in place.
-        return Effect() if is_used else Effect(True, arguments)
+    is_wait = ".wait_tensor." in name
+    only_orders = is_wait and is_used or re.search(r"\.(_sink_tokens|control_deps)\b", name)
+    if only_orders or computes_size(node) or not name.startswith("torch.ops."):
+        return False, [], False
+    # If nothing uses its result, a wait is for a collective that writes in place.
+    if is_wait or name.startswith("torch.ops.higher_order."):
+        return True, arguments, False
     try:
         op = functools.reduce(getattr, name.split(".")[1:], torch)
         schema = op._schema  # private, but what torch itself goes by
     except (AttributeError, RuntimeError):  # unknown here
-        return Effect(True, None)
-    if not (KNOWN.match(name) or COLLECTIVE.match(name)):
-        return Effect(True, None)
-    is_written = lambda arg: arg.alias_info and arg.alias_info.is_write
+        return True, None, False
+    if not KNOWN.match(name):
+        return True, None, False
     draws = torch.Tag.nondeterministic_seeded in op.tags
     if "_scaled_dot_product" in name:  # it draws only for dropout
         draws = any(isinstance(getattr(arg, "value", 0), float) and arg.value for arg in arguments)
-    written = [(n, arg.name) for n, arg in enumerate(schema.arguments) if is_written(arg)]
-    writes = tuple(
-        arg
-        for n, arg in enumerate(arguments)
-        if getattr(arg, "arg", n) in itertools.chain(*written)
-    )
+    names = [arg.name for arg in schema.arguments]
+    written = {a.name for a in schema.arguments if a.alias_info and a.alias_info.is_write}
+    pairs = zip(arguments, names, strict=False)
+    writes = [argument for argument, name in pairs if getattr(argument, "arg", name) in written]
     is_view = any(result.alias_info for result in schema.returns) or "unsafe_" in name
     keeps_order = bool(writes) or draws or "c10d" in name or not schema.returns
-    return Effect(keeps_order, writes, not is_view and "c10d" not in name)
+    return keeps_order, writes, not is_view and "c10d" not in name
 
 
 def is_size(node):
@@ -988,12 +959,9 @@ def is_size(node):
 
 def computes_size(node):
     """Return whether a statement only reads a size of a tensor, or computes one from others."""
-    name, value = operator_of(node)[0], getattr(node, "value", None)
-    reads = re.match(r"torch\.ops\.aten\.sym_(size|stride|numel|storage_offset)\b", name)
-    is_arithmetic = (
-        isinstance(value, (ast.BinOp, ast.UnaryOp, ast.Call)) and "torch.ops." not in name
-    )
-    return is_size(node) and bool(reads or is_arithmetic)
+    is_computed = isinstance(getattr(node, "value", None), (ast.BinOp, ast.UnaryOp, ast.Call))
+    plain = r"(?!torch\.ops\.)|torch\.ops\.aten\.sym_(size|stride|numel|storage_offset)\b"
+    return is_size(node) and is_computed and bool(re.match(plain, operator_of(node)[0]))
 
 
 def canonical_order(forward):
@@ -1013,13 +981,14 @@ def canonical_order(forward):
     for node in forward.body:
         made, read = names_in(node, ast.Store), names_in(node)
         is_used = bool(used.intersection(made))
-        effect = Effect() if computes_size(node) else effect_of(node, is_used)
-        everything = ["self", *memory]  # "self" stands for the inputs' memory
-        touched = memory_of(everything if effect.writes is None else read)
-        written = [name for arg in effect.writes or () for name in names_in(arg)]
-        written = touched if effect.writes is None else memory_of(written)
+        keeps_order, writes, is_new = effect_of(node, is_used)
+        # "self" stands for the inputs' memory
+        touched = memory_of(["self", *memory] if writes is None else read)
+        written = touched
+        if writes is not None:
+            written = memory_of(name for arg in writes for name in names_in(arg))
         shared = () if is_size(node) else touched or made
-        memory.update((name, {name} if effect.is_new else set(shared)) for name in made)
+        memory.update((name, {name} if is_new else set(shared)) for name in made)
         after[node] = {wrote[m] for m in touched if m in wrote}
         needs[node] = [*(made_by[name] for name in read if name in made_by), *after[node]]
         made_by.update(dict.fromkeys(made, node))
@@ -1028,7 +997,7 @@ def canonical_order(forward):
         # constant that Inductor has folded.
         is_read = isinstance(getattr(node, "value", None), (ast.Subscript, ast.Attribute))
         is_needless = is_read or computes_size(node) or "_sink_tokens" in operator_of(node)[0]
-        if effect.keeps_order or not (is_used or is_needless):
+        if keeps_order or not (is_used or is_needless):
             roots.append(node)
     done, stack = {}, roots[::-1]
     while stack:
@@ -1039,28 +1008,28 @@ def canonical_order(forward):
     return [(node, sorted(after[node], key=done.get)) for node in done]
 
 
-def sizes_in(annotation):
-    """Return the type that a graph gives a value, "f32[s77, 3][3, 1]cpu" or "Sym(s77)", with a
-    SIZE for each size and stride, and a list of these.
+def type_in(annotation):
+    """Return the type that a graph gives a value, "f32[s77, 3][3, 1]cpu" or "Sym(s77)", with each
+    size and stride marked as SIZE.
     """
-    text, sizes = getattr(annotation, "value", None) or ast.unparse(annotation or []), []
+    text = getattr(annotation, "value", None) or ast.unparse(annotation or [])
 
-    def mark(match):
+    def marked(match):
         tree = parse(match[0])
         if isinstance(tree, Exception):
             return match[0]
-        found = getattr(tree.body[0].value, "elts", [tree.body[0].value])
-        sizes.extend(map(ast.unparse, found))
-        return f"{match[0][0]}{', '.join([SIZE] * len(found))}{match[0][-1]}"
+        sizes = getattr(tree.body[0].value, "elts", [tree.body[0].value])
+        sizes = ", ".join(f"\0{ast.unparse(size)}\0" for size in sizes)
+        return f"{match[0][0]}{sizes}{match[0][-1]}"
 
-    return re.sub(r"\[[^]]*\]|(?<=^Sym)\(.*\)$", mark, str(text)), sizes
+    return re.sub(r"\[[^]]*\]|(?<=^Sym)\(.*\)$", marked, str(text))
 
 
-class Renamer:
-    """Gives the values of a graph canonical names, and writes out the sizes that it computes."""
+class Renamer(ast.NodeTransformer):
+    """Gives the values of a graph canonical names: those that are sizes are written out."""
 
     def __init__(self):
-        self.names, self.counts, self.size_of = {}, collections.Counter(), {}
+        self.names, self.counts = {}, collections.Counter()
 
     def name(self, old, base):
         """Return the canonical name of what the graph calls `old`: the base, with a number."""
@@ -1069,69 +1038,62 @@ class Renamer:
             self.counts[base] += 1
         return self.names[old]
 
-    def expression(self, node):
-        """Return the text of an expression, with a SIZE for each size, and a list of these."""
-        sizes = []
-        is_assertion = "_assert" in ast.unparse(getattr(node, "func", None) or [])
+    def visit_Name(self, node):
+        return ast.Name(self.names.get(node.id, node.id), node.ctx)
 
-        def renamed(match):
-            if match[0] in self.size_of:
-                sizes.append(self.size_of[match[0]])
-                return SIZE
-            if match[0].startswith("self."):  # a constant, or a subgraph
-                return self.name(match[0], "self.attribute")
-            if match[0][0] in "'\"" and is_assertion:  # a message, which names symbols
-                return "''"
-            return self.names.get(match[0], match[0])
+    def visit_Attribute(self, node):
+        if getattr(node.value, "id", "") == "self":  # a constant, or a subgraph
+            return ast.Name(self.name(f"self.{node.attr}", "self.attribute"), node.ctx)
+        return self.generic_visit(node)
 
-        return TOKEN.sub(renamed, ast.unparse(node)), sizes
+    def visit_Tuple(self, node):  # operators take tuples and lists alike
+        return self.visit(ast.List(node.elts, node.ctx))
+
+    def visit_Call(self, node):
+        if "_assert" in ast.unparse(node.func):  # its message names symbols
+            is_text = lambda arg: isinstance(getattr(arg, "value", None), str)
+            node.args = [ast.Constant("") if is_text(arg) else arg for arg in node.args]
+        return self.generic_visit(node)
 
 
 def class_lines(scope):
-    """Yield the lines of one class of a graph, and of the classes in it, as (text, sizes)."""
+    """Yield the lines of one class of a graph, and of the classes in it."""
     renamer = Renamer()
     for forward in (node for node in scope.body if isinstance(node, ast.FunctionDef)):
         used = {name for node in forward.body for name in names_in(node)}
         for node in forward.args.args[1:]:
-            text, sizes = sizes_in(node.annotation)
-            if text == f"Sym({SIZE})":
-                renamer.size_of[node.arg] = sizes[0]
-                if not SYMBOL.search(sizes[0]) and node.arg not in used:
-                    text, sizes = "", []  # a number, written out where it is used
-            yield f"{renamer.name(node.arg, 'input')}: {text}", sizes
+            name, text = renamer.name(node.arg, "input"), type_in(node.annotation)
+            if size := re.fullmatch("Sym\\((\0.*\0)\\)", text):
+                renamer.names[node.arg] = size[1]
+                if not SYMBOL.search(text) and node.arg not in used:
+                    text = ""  # a number, written out where it is used
+            yield f"{name}: {text}"
         for node, after in canonical_order(forward):
-            text, sizes = sizes_in(getattr(node, "annotation", None))
+            text = type_in(getattr(node, "annotation", None))
             if computes_size(node):
-                renamer.size_of[node.target.id] = sizes[0]
-                continue
-            value, sizes_of_arguments = renamer.expression(node.value)
-            if isinstance(node, ast.Return):
-                yield f"return {value}", sizes_of_arguments
+                renamer.names[node.target.id] = text[len("Sym(") : -1]
                 continue
             # torch.ops.aten.mul.Tensor makes mul_0, mul_1, ...
             func = getattr(node.value, "func", None)
             base = re.findall(r"\w+", ast.unparse(func))[-2:][0] if func else "value"
+            value = ast.unparse(renamer.visit(node.value))
+            if isinstance(node, ast.Return):
+                yield f"return {value}"
+                continue
             name = renamer.name((names_in(node, ast.Store) or [node])[0], base)
             renamer.names[node] = name
             after = f" after {', '.join(renamer.names[n] for n in after)}" if after else ""
-            yield f"{name}{text and ': '}{text} = {value}{after}", sizes + sizes_of_arguments
+            yield f"{name}{text and ': '}{text} = {value}{after}"
     classes = {f"self.{node.name}": node for node in scope.body if isinstance(node, ast.ClassDef)}
     for old in dict.fromkeys([*renamer.names, *classes]):
         if old in classes:
-            yield f"class {renamer.names.get(old, old)}", []
+            yield f"class {renamer.names.get(old, old)}"
             yield from class_lines(classes[old])
 
 
-class ListMaker(ast.NodeTransformer):
-    """Turns tuples into lists: operators take either."""
-
-    def visit_Tuple(self, node):
-        return ast.List(self.generic_visit(node).elts, node.ctx)
-
-
 def graph_lines(text):
-    """Return the lines of a graph, as torch.fx.GraphModule.print_readable prints it: a list of
-    (text with a SIZE for each size, sizes).
+    """Return the lines of a graph, as torch.fx.GraphModule.print_readable prints it, in one form,
+    with each size marked as SIZE.
     """
     source = re.sub(r"(?m)^( *class )<(\w+)>", r"\1_\2", text)  # class <lambda>
     source = re.sub(r"(?m);  [\w =]+ = None$", "", source)  # clean-ups
@@ -1140,8 +1102,8 @@ def graph_lines(text):
     classes = [node for node in getattr(tree, "body", ()) if isinstance(node, ast.ClassDef)]
     if not classes:  # some values do not print as Python: then each line is compared as it is
         lines = (line.strip() for line in text.split("\n"))
-        return [(line, []) for line in lines if line[:1] not in ("", "#")]
-    return [line for scope in classes for line in class_lines(ListMaker().visit(scope))]
+        return [line for line in lines if line[:1] not in ("", "#")]
+    return [line for scope in classes for line in class_lines(scope)]
 
 
 # The functions that sizes are written with; a size with any other is compared as text.
@@ -1160,25 +1122,19 @@ SIZE_FUNCTIONS = {
 
 
 @functools.cache
-def symbol_value(symbol, world):
-    """Return the value of a symbol in one of WORLDS: an unbacked one may be 0 or 1, a backed one
-    is at least 2. All are small and equal in the first few, then random, up to 4, 16, ... 4**12.
-    """
-    least = 0 if symbol.startswith("u") else 2
-    if world < 8:
-        return least + world
-    return random.Random(f"{symbol} {world}").randint(least, 4 ** (1 + world % 12))
-
-
-WORLDS = range(104)
-
-
-@functools.cache
 def meaning(size):
-    """Return what sizes are compared by: the type of one, and its values in all WORLDS."""
-    values, symbols = [], SYMBOL.findall(size)
-    for world in WORLDS:
-        names = {symbol: symbol_value(symbol, world) for symbol in symbols}
+    """Return what sizes are compared by: the type of one, and its values in 104 worlds.
+
+    An unbacked symbol may be 0 or 1, a backed one is at least 2. All are small and equal in the
+    first few worlds, then random, up to 4, 16, ... 4**12.
+    """
+    values = []
+    for world in range(104):
+        names = {}
+        for symbol in SYMBOL.findall(size):
+            least = 0 if symbol[0] == "u" else 2
+            drawn = random.Random(f"{symbol} {world}").randint(least, 4 ** (1 + world % 12))
+            names[symbol] = least + world if world < 8 else drawn
         try:
             values.append(eval(size, {"__builtins__": {}}, SIZE_FUNCTIONS | names))
         except ArithmeticError:
@@ -1189,39 +1145,22 @@ def meaning(size):
 
 
 def translation(graphs, pairs):
-    """Return a function that writes a size of the second graph with the symbols of the first.
+    """Return what each symbol of the second graph is in the first, as a dict.
 
-    Takes both graphs as graph_lines returns them, and the pairs of sizes in the same place. A
-    symbol becomes the one first found in its place; the rest are taken in the order in which they
-    appear, and those that still have no counterpart become x0, x1, ...
+    Takes the lines of both graphs, and the pairs of sizes in the same place. A symbol becomes the
+    one first found in its place; the rest are taken in the order in which they appear, and those
+    that still have no counterpart become x0, x1, ...
     """
-    texts = [" ".join(size for _, sizes in graph for size in sizes) for graph in graphs]
-    own, others = (dict.fromkeys(SYMBOL.findall(text)) for text in texts)
+    sizes = [" ".join(SIZE.findall("".join(graph))) for graph in graphs]
+    own, others = (dict.fromkeys(SYMBOL.findall(text)) for text in sizes)
     names = {}
-    for a, b in pairs:
-        is_free = b not in names and a not in names.values()
-        if a in own and b in others and is_free and a[0] == b[0]:
+    for a, b in [*pairs, *itertools.product(own, others)]:
+        is_open = a in own and b in others and b not in names and a[0] == b[0]
+        if is_open and a not in names.values():
             names[b] = a
     for b in others:
-        rest = (a for a in own if a not in names.values() and a[0] == b[0])
-        names.setdefault(b, next(rest, f"x{len(names)}"))
-    return lambda size: SYMBOL.sub(lambda match: names[match[0]], size)
-
-
-def note_on_symbols(pairs):
-    """Return a note on two graphs that differ only in which sizes are symbolic, given the pairs of
-    sizes in the same place; "" if anything else differs.
-    """
-    static = {a: b for a, b in pairs if SYMBOL.fullmatch(a) and not SYMBOL.search(b)}
-    symbolic = {
-        b: a for a, b in pairs if b[0] == "x" and SYMBOL.fullmatch(b) and not SYMBOL.search(a)
-    }
-    number = lambda size: SYMBOL.sub(lambda m: (static | symbolic).get(m[0], m[0]), size)
-    is_all = all(meaning(number(a)) == meaning(number(b)) for a, b in pairs)
-    if bool(static) == bool(symbolic) or not is_all:
-        return ""
-    what = "static sizes for symbols" if static else "symbols for sizes that were static"
-    return f", with {what}, and no other difference"
+        names.setdefault(b, f"x{len(names)}")
+    return names
 
 
 def graph_difference(compiled, rebuilt):
@@ -1229,20 +1168,32 @@ def graph_difference(compiled, rebuilt):
     differ only in which sizes are symbolic.
     """
     graphs = graph_lines(compiled), graph_lines(rebuilt)
-    texts = [[text for text, _ in graph] for graph in graphs]
-    rows = itertools.takewhile(lambda row: row[0][0] == row[1][0], zip(*graphs, strict=False))
-    pairs = dict.fromkeys(pair for a, b in rows for pair in zip(a[1], b[1], strict=True))
-    translate, spelling = translation(graphs, pairs), {}
+    rows = ([SIZE.split(line) for line in row] for row in zip(*graphs, strict=False))
+    alike = itertools.takewhile(lambda row: row[0][::2] == row[1][::2], rows)
+    pairs = dict.fromkeys(pair for a, b in alike for pair in zip(a[1::2], b[1::2], strict=True))
+    names, spelling, note = translation(graphs, pairs), {}, ""
 
-    def line(text, sizes):
-        for size in sizes:  # the first spelling of all that mean the same
-            text = text.replace(SIZE, spelling.setdefault(meaning(size), size), 1)
-        return text
+    def written(graph, names):
+        """Return the lines of a graph, with these names for its symbols."""
 
-    lines = [line(*row) for row in graphs[0]]
-    others = [line(text, map(translate, sizes)) for text, sizes in graphs[1]]
-    pairs = [(a, translate(b)) for a, b in pairs]
-    return difference(lines, others, note_on_symbols(pairs) if texts[0] == texts[1] else "")
+        def spelled(match):  # as the first size that means the same
+            size = SYMBOL.sub(lambda symbol: names.get(symbol[0], symbol[0]), match[1])
+            return spelling.setdefault(meaning(size), size)
+
+        return [SIZE.sub(spelled, line) for line in graph]
+
+    lines, others = written(graphs[0], {}), written(graphs[1], names)
+    is_number = lambda size: not SYMBOL.search(size)
+    static = {a: b for a, b in pairs if SYMBOL.fullmatch(a) and is_number(b)}
+    symbolic = {names[b]: a for a, b in pairs if names.get(b, "").startswith("x") and is_number(a)}
+    for what, numbers in (
+        ("static sizes for symbols", static),
+        ("symbols for sizes that were static", symbolic),
+    ):
+        in_numbers = {b: numbers.get(a, a) for b, a in names.items()}
+        if numbers and written(graphs[0], numbers) == written(graphs[1], in_numbers):
+            note = f", with {what}, and no other difference"
+    return difference(lines, others, note)
 
 
 # Generated code is the same if it has the same kernels and calls, under whatever names.
@@ -1297,16 +1248,14 @@ def input_lines(text):
     """Return how code that Inductor generated makes inputs to benchmark itself with, a line for
     each: its sizes, strides, and the storage that it shares with others.
     """
-    body = re.search(r"(?ms)^def (?:get_args|benchmark_compiled_module)\(.*?(?=^\S|\Z)", text)
-    lines = re.findall(
-        r"(?m)^ +(\w+) = (rand_strided\(.*|torch\.as_strided\(.*|-?[\d.]+)$",
-        body[0] if body else "",
-    )
-    names = {name: f"made_{n}" for n, (name, _) in enumerate(lines)}
-    return [
-        re.sub(r"\b_shared\w+", lambda m: names[m[0]], f"{names[name]} = {value}")
-        for name, value in lines
-    ]
+    start = r"(?ms)^def (?:get_args|benchmark_compiled_module)\(.*?(?=^\S|\Z)"
+    makes = r"(?m)^ +(\w+) = (rand_strided\(.*|torch\.as_strided\(.*|-?[\d.]+)$"
+    names, lines = {}, []
+    for name, value in re.findall(makes, "".join(re.findall(start, text))):
+        names[name] = f"made_{len(names)}"
+        value = re.sub(r"\b_shared\w+", lambda match: names[match[0]], value)
+        lines.append(f"{names[name]} = {value}")
+    return lines
 
 
 def doubtful_constants(script, *codes):
@@ -1319,6 +1268,7 @@ def doubtful_constants(script, *codes):
     """
     is_same = len(codes) == 2 and code_lines(codes[0]) == code_lines(codes[1])
     literals = re.findall(r"(?<![\w.])\d+\.?\d*(?:e[-+]?\d+)?", codes[1] if is_same else "")
+    is_shown = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
     doubtful = []
     for call in (node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Call)):
         if ast.unparse(call.func) != "self.register_buffer":
@@ -1327,29 +1277,14 @@ def doubtful_constants(script, *codes):
         while isinstance(getattr(value, "func", None), ast.Attribute):
             value = value.func.value  # of tensor(...).cuda(), say
         is_tensor = getattr(getattr(value, "func", None), "id", "") == "tensor"
-        values = value.args[0] if is_tensor else value
-        numbers = [node.value for node in ast.walk(values) if isinstance(node, ast.Constant)]
-        is_flat = all(
-            not isinstance(node, ast.List) for node in ast.walk(values) if node is not values
-        )
-        is_whole = is_tensor and all(isinstance(number, int) for number in numbers)
-        if is_tensor and is_flat and len(codes) == 2:
-            near = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
-            is_shown = all(not isinstance(n, complex) and near(n) for n in numbers)
-            is_right = is_same and (is_whole or is_shown)
-        else:
-            is_right = is_whole
+        values = ast.walk(value.args[0] if is_tensor else value)
+        numbers = [node.value for node in values if isinstance(node, ast.Constant)]
+        is_right = is_tensor and all(isinstance(number, int) for number in numbers)
+        if is_tensor and len(codes) == 2 and ast.unparse(value.args[0]).count("[") < 2:
+            is_real = not any(isinstance(number, complex) for number in numbers)
+            is_right = is_same and (is_right or is_real and all(map(is_shown, numbers)))
         doubtful += [] if is_right else [name.value]
     return doubtful
-
-
-def environment_of(script):
-    """Return the environment variables that an artifact sets."""
-    return {
-        ast.literal_eval(node.targets[0].slice): ast.literal_eval(node.value)
-        for node in ast.parse(script).body
-        if isinstance(node, ast.Assign) and ast.unparse(node).startswith("os.environ[")
-    }
 
 
 def inputs_of(script):
@@ -1395,7 +1330,11 @@ class RecordedStateTest(ArtifactTestCase):
         """Compile under these environment variables. Returns those that the artifact sets."""
         os.environ.update(variables)
         torch.compile(lambda x: x + 1)(torch.randn(3))
-        return environment_of(*self.scripts())
+        return {
+            ast.literal_eval(node.targets[0].slice): ast.literal_eval(node.value)
+            for node in ast.parse(*self.scripts()).body
+            if isinstance(node, ast.Assign) and ast.unparse(node).startswith("os.environ[")
+        }
 
     @known_gaps(
         Gap(
@@ -1791,7 +1730,7 @@ class TrainingTest(ArtifactTestCase):
             torch.compile(train)(self.randn(4, requires_grad=True))
         self._exec_and_verify_payload(artifacts=2)
 
-    @known_gaps(items_cannot_be_traced, inputs_are_none.but(error="operand type.* '?NoneType"))
+    @known_gaps(items_cannot_be_traced, inputs_are_none._replace(error="operand type.* '?NoneType"))
     @unittest.skipIf(release() < (2, 10), "before 2.10 the program itself fails")
     def test_items_that_the_backward_saves(self):
         def f(x, whole, real):
@@ -1808,7 +1747,7 @@ parameters_were_refused = Gap(
     "pytorch/pytorch#111678",
     closed="2.13",
 )
-parameters_are_refused = parameters_were_refused.but(
+parameters_are_refused = parameters_were_refused._replace(
     error="Repro graph should not have any parameters", opened="2.13", closed="99.0"
 )
 
@@ -2024,7 +1963,7 @@ class WaysToCompileTest(ArtifactTestCase):
         self._exec_and_verify_payload()
 
 
-symbols_are_function_calls = symbols_are_expressions.but(
+symbols_are_function_calls = symbols_are_expressions._replace(
     error="^is not valid Python .cannot assign to function call here"
 )
 arguments_are_not_static = Gap(
@@ -2058,7 +1997,7 @@ class DynamicShapesTest(ArtifactTestCase):
         f = lambda x, y: torch.cat([x @ y, y]).relu()
         self.verify(f, self.randn(5, 7), self.randn(7, 9), dynamic=True)
 
-    @known_gaps(symbols_are_expressions, symbols_are_undefined.but(opened="2.10"))
+    @known_gaps(symbols_are_expressions, symbols_are_undefined._replace(opened="2.10"))
     def test_derived_sizes(self):
         def f(x, y):
             n, m = x.shape[0], y.shape[0]
@@ -2081,7 +2020,7 @@ class DynamicShapesTest(ArtifactTestCase):
             opened="2.10",
             closed="2.14",
         ),
-        derived_sizes_become_independent.but(opened="2.14"),
+        derived_sizes_become_independent._replace(opened="2.14"),
     )
     def test_storage_size_with_max(self):
         # A backward graph takes the result of exp, whose rows may be empty.
@@ -2092,8 +2031,10 @@ class DynamicShapesTest(ArtifactTestCase):
         symbols_are_expressions,
         symbols_are_function_calls,
         functions_are_not_imported,
-        functions_are_not_imported.but(error="NameError: name 'TruncToInt' is not", closed="2.15"),
-        derived_sizes_become_independent.but(opened="2.15"),
+        functions_are_not_imported._replace(
+            error="NameError: name 'TruncToInt' is not", closed="2.15"
+        ),
+        derived_sizes_become_independent._replace(opened="2.15"),
     )
     def test_sizes_that_are_functions(self):
         # Sizes and strides of a backward graph's inputs: pytorch/pytorch#194827.
@@ -2104,8 +2045,8 @@ class DynamicShapesTest(ArtifactTestCase):
         self.verify(f, x, self.randn(5, 7), backward=True, dynamic=True)
 
     @known_gaps(
-        symbols_are_undefined.but(closed="2.11"),
-        symbols_become_static.but(opened="2.11"),
+        symbols_are_undefined._replace(closed="2.11"),
+        symbols_become_static._replace(opened="2.11"),
         Gap(
             "sizes that happen to be equal become one symbol",
             r"\n-(\w+): Sym\(s\d+\)\n\+\1: Sym\(s\d+\)\n",
@@ -2125,7 +2066,7 @@ class DynamicShapesTest(ArtifactTestCase):
             r"allocated size does not match required size|result_size == cumsum_ptr\[size - 1\]|CUDA error: device-side assert",
             closed="2.12",
         ),
-        symbols_become_static.but(opened="2.12"),
+        symbols_become_static._replace(opened="2.12"),
     )
     def test_repeat_interleave(self):
         f = lambda x, repeats, n: x.repeat_interleave(repeats, 0, output_size=n)
@@ -2135,7 +2076,7 @@ class DynamicShapesTest(ArtifactTestCase):
     @known_gaps(
         symbols_are_expressions,
         symbols_are_undefined,
-        symbols_become_static.but(
+        symbols_become_static._replace(
             error=r"\n-input_\d: .*(?:\n-.*)*\n\+input_\d: (?:Sym\(x|f32\[\d)"
         ),
         derived_sizes_become_independent,
@@ -2152,7 +2093,7 @@ class DynamicShapesTest(ArtifactTestCase):
             torch.compile(function, dynamic=True)(*inputs).sum().backward()
         self._exec_and_verify_payload(artifacts=8)
 
-    @known_gaps(symbols_are_expressions, symbols_are_undefined.but(opened="2.10"))
+    @known_gaps(symbols_are_expressions, symbols_are_undefined._replace(opened="2.10"))
     def test_convolution_and_interpolation(self):
         # pytorch/pytorch#104301, #163833
         def f(x, w, y):
@@ -2181,7 +2122,9 @@ class DynamicShapesTest(ArtifactTestCase):
         with torch._dynamo.config.patch(capture_scalar_outputs=True):
             self.verify(f, self.randn(9), torch.tensor(4, device=self.device))
 
-    @known_gaps(items_cannot_be_traced.but(error=r"DynamicOutputShapeException: aten\.nonzero"))
+    @known_gaps(
+        items_cannot_be_traced._replace(error=r"DynamicOutputShapeException: aten\.nonzero")
+    )
     def test_nonzero(self):
         with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
             self.verify(lambda x: torch.nonzero(x > 0) * 2, self.randn(9))
@@ -2200,8 +2143,8 @@ class DynamicShapesTest(ArtifactTestCase):
     @known_gaps(
         arguments_are_not_static,
         symbols_are_expressions,
-        symbols_are_undefined.but(opened="2.10"),
-        sizes_of_one_become_static.but(opened="2.10"),
+        symbols_are_undefined._replace(opened="2.10"),
+        sizes_of_one_become_static._replace(opened="2.10"),
     )
     def test_derived_size_of_one(self):
         def f(x):
@@ -2469,7 +2412,7 @@ class DistributedTest(ArtifactTestCase):
         self.assertIn("'size': 4", script)
         self.assertIn("'size': 2", script)
 
-    @known_gaps(arguments_are_not_static, symbols_are_undefined.but(opened="2.10"))
+    @known_gaps(arguments_are_not_static, symbols_are_undefined._replace(opened="2.10"))
     def test_all_to_all_with_dynamic_shapes(self):
         def f(x):
             output = torch.empty_like(x)
@@ -2524,7 +2467,7 @@ class DistributedTest(ArtifactTestCase):
         (script,) = self._exec_and_verify_payload()
         self.assertIn("_c10d_functional.all_reduce.default(", script)
 
-    @known_gaps(inputs_are_none.but(opened="2.12"))
+    @known_gaps(inputs_are_none._replace(opened="2.12"))
     def test_tensor_parallel(self):
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.tensor.parallel import (
@@ -2598,7 +2541,7 @@ class DistributedTest(ArtifactTestCase):
             self.verify(lambda x: region(region(x).sin()), self.randn(4))
 
     @unittest.skipIf(release() < (2, 13), "before 2.13 no graph takes a mesh")
-    @known_gaps(inputs_are_none.but(error="'NoneType' object has no attribute 'get_group'"))
+    @known_gaps(inputs_are_none._replace(error="'NoneType' object has no attribute 'get_group'"))
     def test_mesh_as_an_input(self):
         from torch.distributed.device_mesh import init_device_mesh
 
@@ -2906,7 +2849,7 @@ class GeneratedCodeTest(ArtifactTestCase):
         torch.compile(f, backend=functools.partial(compile_fx, config_patches=options))(x)
         self._exec_and_verify_payload(artifacts=3, code=True)
 
-    @known_gaps(role_is_lost.but(error=r"\n-.*aten\.randint\.low_out"))
+    @known_gaps(role_is_lost._replace(error=r"\n-.*aten\.randint\.low_out"))
     def test_role_of_an_inference_graph(self):
         # Inductor reorders operators for locality only in inference graphs.
         with torch.no_grad():
@@ -3359,17 +3302,16 @@ class TritonTest(ArtifactTestCase):
 # Recorded traces: each artifact that a real program left behind is a test.
 
 
+# The types that torch gives to what is read here of a record's metadata.
+TYPES = {"artifact": dict, METRICS: dict} | dict.fromkeys(IDS, int | None)
+
+
 def is_record(metadata):
-    """Return whether metadata has the types that torch gives a record of its trace."""
+    """Return whether metadata is that of a record of the trace."""
     if not isinstance(metadata, dict) or not metadata:
         return False
-    artifact, metrics = metadata.get("artifact", {}), metadata.get(METRICS, {})
-    if not (isinstance(artifact, dict) and isinstance(metrics, dict)):
-        return False
-    ids = [metadata.get(name) for name in IDS]
-    return isinstance(artifact.get("name", ""), str) and all(
-        number is None or isinstance(number, int) for number in ids
-    )
+    is_sound = all(isinstance(metadata[key], TYPES[key]) for key in TYPES if key in metadata)
+    return is_sound and isinstance(metadata.get("artifact", {}).get("name", ""), str)
 
 
 def read_trace(path):
@@ -3380,44 +3322,34 @@ def read_trace(path):
     `V<date> <time> <pid> <file>:<line>] {json}`, then the lines of the payload, each after a tab;
     "has_payload" in the json is its md5. A payload that is cut off at the end is no record.
     """
-    record, payload = None, []
-
-    def finished(is_last=False):
-        record.payload = "".join(payload).removesuffix("\n")
-        md5 = hashlib.md5(record.payload.encode(), usedforsecurity=False).hexdigest()
-        if is_last and record.metadata.get("has_payload", md5) != md5:
-            record.metadata = {}
-        return record
-
+    record, payload, end = None, [], ""
     with open(path, encoding="utf-8", errors="backslashreplace", newline="\n") as log:
-        for lineno, line in enumerate(log, start=1):
-            line = line.removesuffix("\r\n") + "\n" if line.endswith("\r\n") else line
+        for lineno, line in enumerate(itertools.chain(log, [end]), start=1):
             if line.startswith("\t") and record:
-                payload.append(line[1:])
+                payload.append(line[1:].removesuffix("\n").removesuffix("\r"))
                 continue
             if record:
-                yield finished()
+                record.payload = "\n".join(payload)
+                md5 = hashlib.md5(record.payload.encode(), usedforsecurity=False).hexdigest()
+                if line == end and record.metadata.get("has_payload", md5) != md5:
+                    record.metadata = {}
+                yield record
             try:
                 metadata = json.loads(line.partition("] ")[2])
             except (ValueError, RecursionError):
                 metadata = {}
             metadata = metadata if is_record(metadata) else {}
             record, payload = logging.makeLogRecord({"metadata": metadata, "lineno": lineno}), []
-    if record:
-        yield finished(is_last=True)
-
-
-# Lines of an artifact that name folders of the machine, or files of the rank, that recorded it.
-FOLDERS = (*REDIRECTING, "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHELASTIC_ERROR_FILE")
-MACHINE_SPECIFIC = re.compile(
-    rf"(?m)^(?:os\.environ\['(?:{'|'.join(FOLDERS)})'\]"
-    r"|torch\._dynamo\.config\.debug_dir_root) = .*\n|(?<=save_dir=)'.*?'"
-)
 
 
 def portable(script):
-    """Return a script without what names folders of the machine that recorded it."""
-    return MACHINE_SPECIFIC.sub(lambda m: "'checkpoints'" if m[0][0] == "'" else "", script)
+    """Return a script without what names folders of the machine, or files of the rank, that
+    recorded it.
+    """
+    caches = ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR", "TORCHELASTIC_ERROR_FILE")
+    variables = rf"os\.environ\['({'|'.join(REDIRECTING + caches)})'\]"
+    lines = rf"(?m)^({variables}|torch\._dynamo\.config\.debug_dir_root) = .*\n"
+    return re.sub("(?<=save_dir=)'.*?'", "'checkpoints'", re.sub(lines, "", script))
 
 
 def failure_in(logged):
@@ -3432,17 +3364,15 @@ def failure_in(logged):
 def missing_devices(script):
     """Return the devices that a script makes tensors on and that are not here: {"cuda:3"}."""
     count = torch.accelerator.device_count() if ACCELERATOR else 0
-    tree, named = parse(script), set()
-    for node in [] if isinstance(tree, Exception) else ast.walk(tree):
-        if isinstance(node, ast.Call) and ast.unparse(node.func) in ("device", "torch.device"):
-            values = [*node.args, *(keyword.value for keyword in node.keywords)]
-            named.add(":".join(str(getattr(value, "value", "")) for value in values))
-        elif isinstance(node, ast.keyword) and node.arg == "device":
-            named.add(str(getattr(node.value, "value", "")))
+    tree = parse(script)
+    code = "" if isinstance(tree, Exception) else ast.unparse(tree)  # without comments
+    # device='cuda:3', device('cuda:3'), device('cuda', 3) or device(type='cuda', index=3)
+    device = r"\bdevice(?:=|\((?:type=)?)'([a-z]+)(?::(\d+))?'(?:, (?:index=)?(\d+)\))?"
+    found = {(kind, int(one or other or 0)) for kind, one, other in re.findall(device, code)}
     return {
-        f"{device}:{index or 0}"
-        for device, index in re.findall(r"(?m)^([a-z]+)(?::(\d+))?$", "\n".join(named))
-        if device not in ("cpu", "meta") and (device != ACCELERATOR or int(index or 0) >= count)
+        f"{kind}:{index}"
+        for kind, index in found
+        if kind not in ("cpu", "meta") and (kind != ACCELERATOR or index >= count)
     }
 
 
@@ -3454,27 +3384,26 @@ def recorded_artifacts(path):
     path, seen, unreadable = Path(path), set(), []
 
     def files(pattern):
-        return sorted(filter(Path.is_file, path.rglob(pattern))) if path.is_dir() else [path]
+        """Yield the files of this name in the folder, or the path itself, and how to call each."""
+        for file in sorted(path.rglob(pattern)) if path.is_dir() else [path]:
+            if not file.is_dir():
+                yield file, file.relative_to(path) if path.is_dir() else file.name
 
-    for log in files("*.log"):
+    for log, place in files("*.log"):
         records = (r for r in read_trace(log) if r.metadata or unreadable.append((log, r.lineno)))
         for artifact, logged in with_logged(records):
-            script = portable(artifact.payload)
-            payloads = (record.payload for record in (logged or {}).values())
-            key = script, logged is None, failure_in(logged or {}), *payloads
+            script, own = portable(artifact.payload), logged or {}
+            key = script, logged is None, failure_in(own), *(r.payload for r in own.values())
             if key not in seen:
-                place = log.relative_to(path) if path.is_dir() else log.name
                 yield f"{place} {compile_id(artifact)} line {artifact.lineno}", script, logged
             seen.add(key)
-    if seen:
-        if unreadable and "--serve" not in sys.argv:
-            log, line = unreadable[0]
-            note = f"lines that are not records of a trace: {len(unreadable)}, first {log}:{line}"
-            print(note, file=sys.stderr)
-        return
-    for script in files(f"{ARTIFACT}*"):
-        place = script.relative_to(path) if path.is_dir() else script.name
-        yield str(place), portable(script.read_text("utf-8", "backslashreplace")), {}
+    if not seen:
+        for file, place in files(f"{ARTIFACT}*"):
+            yield str(place), portable(file.read_text("utf-8", "backslashreplace")), {}
+    elif unreadable and "--serve" not in sys.argv:
+        log, line = unreadable[0]
+        note = f"lines that are not records of a trace: {len(unreadable)}, first {log}:{line}"
+        print(note, file=sys.stderr)
 
 
 class RecordedTraceTest(ArtifactTestCase):
@@ -3508,14 +3437,13 @@ def add_tests_of_trace(path):
     def add_test(name, method, *arguments):
         setattr(RecordedTraceTest, f"test {name}", lambda self: method(self, *arguments))
 
-    is_empty = True
-    with contextlib.suppress(FileNotFoundError):
-        for place, script, logged in recorded_artifacts(path):
-            add_test(place, RecordedTraceTest.judge, place, script, logged)
-            is_empty = False
-    if is_empty:
+    problem, artifacts = "there is no such log, script or folder", []
+    if os.path.exists(path):
         problem = "there is no artifact in it; run the program with TORCH_TRACE=FOLDER"
-        problem = problem if os.path.exists(path) else "there is no such log, script or folder"
+        artifacts = [*recorded_artifacts(path)]
+    for place, script, logged in artifacts:
+        add_test(place, RecordedTraceTest.judge, place, script, logged)
+    if not artifacts:
         add_test("trace", RecordedTraceTest.fail, f"FX_GRAPH_RUNNABLE_TRACE={path}: {problem}")
 
 
@@ -3523,9 +3451,8 @@ if os.environ.get("FX_GRAPH_RUNNABLE_TRACE"):
     add_tests_of_trace(os.environ["FX_GRAPH_RUNNABLE_TRACE"])
 
 
-# Processes. The names of all tests are in a file that several processes have as stdin: each reads
-# the next one when it is idle, since they share the position in it. The outcome of a test goes, as
-# a line of JSON, into a pipe that they share, and the first process reports it to unittest.
+# Processes. Several run the tests: each is sent the name of one through a pipe of its own, and the
+# next name when it has answered what came of it, which the first process reports to unittest.
 
 
 def setUpModule():
@@ -3549,6 +3476,7 @@ OUTCOMES = {
     "expectedFailures": "addExpectedFailure",
     "unexpectedSuccesses": "addUnexpectedSuccess",
 }
+INTERRUPTED = [("errors", "interrupted before it ended\n")]
 
 
 def outcome_of(test, **options):
@@ -3558,7 +3486,10 @@ def outcome_of(test, **options):
     result = unittest.TestResult()
     vars(result).update(options)
     start = time.perf_counter()
-    unittest.TestSuite([test]).run(result)
+    try:
+        unittest.TestSuite([test]).run(result)
+    except KeyboardInterrupt:
+        return 0, INTERRUPTED
     seconds, entries = time.perf_counter() - start, []
     for kind in OUTCOMES:
         for row in getattr(result, kind):
@@ -3571,15 +3502,12 @@ def outcome_of(test, **options):
 def report(result, test, seconds, entries):
     """Report what came of a test, as outcome_of returns it, to a TestResult."""
     result.startTest(test)
-    for kind, text in entries:
-        add = getattr(result, OUTCOMES[kind])
-        if kind == "skipped":
-            add(test, text)
-        elif kind == "unexpectedSuccesses":
-            add(test)
-        else:  # the text is the traceback
-            with mock.patch.object(result, "_exc_info_to_string", lambda *_, text=text: text):
-                add(test, (RuntimeError, RuntimeError(), None))
+    # The text of a failure is its traceback.
+    with mock.patch.object(result, "_exc_info_to_string", lambda error, _: str(error[1])):
+        for kind, text in entries:
+            error = (RuntimeError, RuntimeError(text), None)
+            arguments = {"skipped": [text], "unexpectedSuccesses": []}.get(kind, [error])
+            getattr(result, OUTCOMES[kind])(test, *arguments)
     if not entries:
         result.addSuccess(test)
     if hasattr(result, "addDuration"):  # from Python 3.12 on
@@ -3587,90 +3515,80 @@ def report(result, test, seconds, entries):
     result.stopTest(test)
 
 
-def serve(length, **options):
-    """Run the tests that records of this length name on stdin, with these options of a TestResult;
-    answer each with a line of JSON.
-    """
+def serve(pipe):
+    """Run each test that is named through a pipe, and answer with what outcome_of returns."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    queue, answers = os.dup(0), os.dup(1)
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    os.dup2(2, 1)  # what a test prints
-    main = sys.modules["__main__"]
-    with (
-        contextlib.suppress(KeyboardInterrupt, BrokenPipeError),
-        open(run_folder() / "lock", "w") as lock,
-    ):
-        while record := os.read(queue, length):
-            number, case, name = json.loads(record)
-            test = functools.reduce(getattr, case.split("."), main)(name)
-            answer = [number, *outcome_of(test, **options)]
-            fcntl.flock(lock, fcntl.LOCK_EX)  # a long line is not written at once
-            with open(os.dup(answers), "w") as pipe:
-                print(json.dumps(answer), file=pipe)
-            fcntl.flock(lock, fcntl.LOCK_UN)
+    os.set_inheritable(pipe.fileno(), False)
+    with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
+        while True:
+            case, name, options = pipe.recv()
+            test = functools.reduce(getattr, case.split("."), sys.modules["__main__"])(name)
+            pipe.send(outcome_of(test, **options))
     sys.stderr.flush()
     os._exit(0)  # without the second that it takes to tear torch down
 
 
-INTERRUPTED = "interrupted before it ended\n"
+def start_worker(file):
+    """Start a process that serves the tests of a file. Returns the pipe to it, and the process."""
+    pipe, its_end = multiprocessing.Pipe()
+    command = [sys.executable, "-X", "faulthandler", file, "--serve", str(run_folder())]
+    with its_end:
+        worker = subprocess.Popen(
+            [*command, str(its_end.fileno())],
+            # One thread each, since there are as many processes as cores.
+            env={"OMP_NUM_THREADS": "1"} | child_environ(),
+            stdin=subprocess.DEVNULL,
+            stdout=2,  # what a test prints
+            pass_fds=[its_end.fileno()],
+            start_new_session=True,
+        )
+    return pipe, worker
 
 
-def outcomes_here(tests, **options):
-    """Run tests in this process, with these options of a TestResult. Yields the number of each,
-    with what outcome_of returns, as it ends. An interrupt ends the running test, which is the last.
+def outcomes(tests, jobs, **options):
+    """Run tests in this many processes, or here if that is one, with these options of a TestResult.
+    Yields the number of each, with what outcome_of returns, as it ends; an interrupt ends all.
     """
-    for number, test in enumerate(tests):
-        try:
-            yield number, *outcome_of(test, **options)
-        except KeyboardInterrupt:
-            yield number, 0, [("errors", INTERRUPTED)]
-            return
-
-
-def outcomes_of_workers(tests, jobs, **options):
-    """Run tests in this many processes; takes and yields what outcomes_here does."""
-    rows = [(n, type(t).__qualname__, t._testMethodName) for n, t in enumerate(tests)]
-    rows = [json.dumps(row).encode() for row in rows]
-    length = max(map(len, rows))
+    if jobs <= 1:
+        for number, test in enumerate(tests):
+            seconds, entries = outcome_of(test, **options)
+            yield number, seconds, entries
+            if entries == INTERRUPTED:
+                break
+        return
     file = sys.modules[type(tests[0]).__module__].__file__
-    arguments = [str(run_folder()), str(length), json.dumps(options)]
-    command = [sys.executable, "-X", "faulthandler", file, "--serve", *arguments]
-    # One thread each, since there are as many processes as cores.
-    environ = child_environ() | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    reader, writer = os.pipe()
-    workers, answered, why = [], set(), ""
-    with tempfile.TemporaryFile(dir=run_folder()) as queue, open(reader) as answers:
-        queue.write(b"".join(row.ljust(length) for row in rows))
-        queue.seek(0)
-        how = {"stdin": queue, "stdout": writer, "env": environ, "start_new_session": True}
-        try:
-            workers += (subprocess.Popen(command, **how) for _ in range(jobs))
-            os.close(writer)
-            for number, *outcome in map(json.loads, answers):
-                answered.add(number)
-                yield number, *outcome
-        except KeyboardInterrupt:
-            why = INTERRUPTED
-        finally:
-            begun = os.lseek(queue.fileno(), 0, os.SEEK_CUR) // length
-            queue.seek(0, os.SEEK_END)  # no worker begins another test
-            end_workers(workers)
-    codes = ", ".join(str(worker.returncode) for worker in workers)
-    for number in range(max(begun, 1) if why else len(tests)):
-        if number not in answered:
-            died = "its process died" if number < begun else "all processes died before it began"
-            yield number, 0, [("errors", why or f"{died} (exit codes: {codes})\n")]
-
-
-def end_workers(workers):
-    """End processes, and what they started: they have a second to end their artifacts."""
-    deadline = time.monotonic() + 1
-    for worker in workers:
-        worker.terminate()
-    for worker in workers:
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(max(0, deadline - time.monotonic()))
-        end_process(worker)
+    left, running, workers = collections.deque(enumerate(tests)), {}, {}
+    try:
+        workers.update(start_worker(file) for _ in range(jobs))
+        idle = list(workers)
+        while idle and left or running:
+            for pipe in idle[: len(left)]:
+                running[pipe], test = left.popleft()
+                with contextlib.suppress(BrokenPipeError):  # it died
+                    pipe.send((type(test).__qualname__, test._testMethodName, options))
+            idle = []
+            for pipe in multiprocessing.connection.wait(running):
+                try:
+                    outcome = pipe.recv()
+                    idle.append(pipe)
+                except (EOFError, OSError):
+                    died = f"its process died (exit codes: {workers[pipe].wait()})\n"
+                    outcome = 0, [("errors", died)]
+                yield running.pop(pipe), *outcome
+        for number, _ in left:
+            yield number, 0, [("errors", "all processes died before it began\n")]
+    except KeyboardInterrupt:
+        for number in running.values():
+            yield number, 0, INTERRUPTED
+    finally:
+        for pipe, worker in workers.items():
+            pipe.close()
+            worker.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):  # enough to end their artifacts
+            for worker in workers.values():
+                worker.wait(1)
+        for worker in workers.values():
+            end_process(worker)
 
 
 class ParallelSuite(unittest.TestSuite):
@@ -3694,11 +3612,10 @@ class ParallelSuite(unittest.TestSuite):
                 Path(status).touch()
         except (OSError, ValueError) as error:
             sys.exit(str(error))
-        if (jobs := min(jobs, len(tests)) if fcntl else 1) > 1:
-            # What a test prints belongs to its failure, as with --buffer.
-            rows = outcomes_of_workers(tests, jobs, buffer=True, tb_locals=result.tb_locals)
-        else:
-            rows = outcomes_here(tests, buffer=result.buffer, tb_locals=result.tb_locals)
+        jobs = min(jobs, len(tests)) if hasattr(os, "killpg") else 1  # one at a time on Windows
+        # What a test prints in a process of its own belongs to its failure, as with --buffer.
+        options = {"buffer": result.buffer or jobs > 1, "tb_locals": result.tb_locals}
+        rows = outcomes(tests, jobs, **options)
         old_handler = signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             with contextlib.closing(rows):
@@ -3738,7 +3655,7 @@ class Runner(unittest.TextTestRunner):
 def main():
     """Run the tests that the command line names, as unittest.main does, and exit."""
     if sys.argv[1:2] == ["--serve"]:
-        serve(int(sys.argv[3]), **json.loads(sys.argv[4]))
+        serve(multiprocessing.connection.Connection(int(sys.argv[3])))
     loader = unittest.TestLoader()
     loader.suiteClass = ParallelSuite
     unittest.main(testLoader=loader, testRunner=Runner)
