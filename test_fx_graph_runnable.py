@@ -43,6 +43,7 @@ import textwrap
 import time
 import types
 import unittest
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 from unittest import mock
@@ -84,17 +85,23 @@ trace_log = logging.getLogger("torch.__trace")
 ARTIFACT = "fx_graph_runnable"
 GRAPHS = ("before_post_grad_graph", "inductor_post_grad_graph")
 CODE = "inductor_output_code"
-METRICS = "compilation_metrics"  # these say how a compile failed, if it did
+# These say how a compile failed, if it did; the last one, that of a backward which was compiled
+# with its forward, as it is with dynamic sizes. torch compiles such a backward again when it is called.
+METRICS, BACKWARD_METRICS = "compilation_metrics", "bwd_compilation_metrics"
+BACKWARD_FAILURE = "eager_compile_backwards_failure"
 
 
 def record_name(record):
-    """Return what a record of the trace holds: CODE, METRICS, or its artifact's name; or None."""
+    """Return what a record of the trace holds: CODE, METRICS, BACKWARD_METRICS, the name of its
+    artifact, or None.
+    """
     metadata = getattr(record, "metadata", {})
     name = (metadata.get("artifact") or {}).get("name")
     # On a graph-cache hit, the graph after the passes has a key of its own; 2.9 has another name.
     if GRAPHS[1] in metadata or name == "after_post_grad_graph":
         return GRAPHS[1]
-    return next((key for key in (CODE, METRICS) if key in metadata), name)
+    keys = (CODE, METRICS, BACKWARD_METRICS)
+    return next((key for key in keys if key in metadata), name)
 
 
 class FxGraphRunnableArtifactFilter(logging.Filter):
@@ -295,6 +302,8 @@ class ArtifactTestCase(TestCase):
         cache = os.path.abspath(os.environ.get("TORCHINDUCTOR_CACHE_DIR", run_folder() / "cache"))
         os.makedirs(cache, exist_ok=True)
         os.environ.update(TORCHINDUCTOR_CACHE_DIR=cache, TMPDIR=cache)
+        # What compilers and Python print is compared: in English, without colors.
+        os.environ.update(LC_ALL="C.UTF-8", LANGUAGE="", PYTHON_COLORS="0")
         stack.enter_context(mock.patch.object(tempfile, "tempdir", cache))
         for name in ("TRITON_CACHE_DIR", "PYTORCH_KERNEL_CACHE_PATH"):
             os.environ.setdefault(name, cache)  # else in the home folder
@@ -634,6 +643,7 @@ class Verdict(NamedTuple):
 
     problem: str  # what is wrong, with the error or the lines that differ; "" if nothing is
     is_compared: bool = False  # else it was judged only by how it ended
+    has_compiled: bool = False  # whether it got as far as generating code
     constants: tuple = ()  # the names of doubtful ones, if nothing else is wrong
     report: str = ""  # the problem, what the script printed, and how to run it again
     kept: str = ""  # the path of the script, where it was kept
@@ -841,9 +851,11 @@ def verdict_on(script, exit_code, output, failure, logged, rebuilt, code):
     if problem:
         return Verdict(f"{'failed as its program did' if failure else 'ran'}, but {problem}")
     codes = [r.payload for r in [logged.get(CODE), *rebuilt] if r and record_name(r) == CODE]
-    if not failure and (names := doubtful_constants(script, *codes)):
+    graph = next((logged[name].payload for name in GRAPHS if name in logged), "")
+    if not failure and (names := doubtful_constants(script, graph, *codes)):
         problem = f"may have other values, or rounded ones, for the constants {', '.join(names)}"
-        return Verdict(f"{problem} (pytorch/pytorch#100468)", is_compared, tuple(names))
+        problem += " (pytorch/pytorch#100468)"
+        return Verdict(problem, is_compared, constants=tuple(names))
     return Verdict("", is_compared)
 
 
@@ -875,7 +887,8 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
         f"the artifact {verdict.problem}\n---- what it printed\n{shown.rstrip()}\n"
         f"---- kept as {kept}; to run it again:\n{command}"
     )
-    return verdict._replace(report=report, kept=kept)
+    has_compiled = CODE in map(record_name, rebuilt)
+    return verdict._replace(report=report, kept=kept, has_compiled=has_compiled)
 
 
 # Two graphs are the same if they compute the same values from the same inputs, in whatever order
@@ -897,9 +910,17 @@ def parse(script):
 
 
 def names_in(node, context=ast.Load):
-    """Return the names that a statement reads (ast.Load) or assigns (ast.Store)."""
-    names = [name for name in ast.walk(node) if isinstance(name, ast.Name)]
-    return [name.id for name in names if isinstance(name.ctx, context)]
+    """Return the names that a statement reads (ast.Load) or assigns (ast.Store): x, and self.x for
+    a constant or a subgraph.
+    """
+    found = []
+    for part in ast.walk(node):
+        if isinstance(getattr(part, "ctx", None), context):
+            if isinstance(part, ast.Name) and part.id != "self":
+                found.append(part.id)
+            elif isinstance(part, ast.Attribute) and getattr(part.value, "id", "") == "self":
+                found.append(f"self.{part.attr}")
+    return found
 
 
 def operator_of(node):
@@ -913,9 +934,11 @@ def operator_of(node):
     return name, arguments
 
 
-# Operators whose schema says what they do. Any other may do anything.
-COLLECTIVE = r"_c10d_functional(_autograd)?(?=\.(all_|reduce_|broadcast))"
-KNOWN = re.compile(rf"torch\.ops\.(aten|prims|quantized_decomposed|{COLLECTIVE})\.")
+# Operators that write more than their schema says, or concern all that runs before and after them.
+UNSTATED = re.compile(
+    r"torch\.ops\.(c10d|symm_mem|streams|profiler|inductor|inductor_prims|fsdp\.all_gather_copy_in"
+    r"|_?c10d_functional\.(irecv|batch_p2p_ops)|aten\.(native|cudnn|miopen)_batch_norm)\."
+)
 
 
 def effect_of(node, is_used):
@@ -930,6 +953,8 @@ def effect_of(node, is_used):
     only_orders = is_wait and is_used or re.search(r"\.(_sink_tokens|control_deps)\b", name)
     if only_orders or computes_size(node) or not name.startswith("torch.ops."):
         return False, [], False
+    if re.search(r"\.(auto_functionalized\w*|triton_kernel_wrapper_functional)$", name):
+        return False, [], True  # it writes to copies
     # If nothing uses its result, a wait is for a collective that writes in place.
     if is_wait or name.startswith("torch.ops.higher_order."):
         return True, arguments, False
@@ -938,7 +963,7 @@ def effect_of(node, is_used):
         schema = op._schema  # private, but what torch itself goes by
     except (AttributeError, RuntimeError):  # unknown here
         return True, None, False
-    if not KNOWN.match(name):
+    if UNSTATED.match(name):
         return True, None, False
     draws = torch.Tag.nondeterministic_seeded in op.tags
     if "_scaled_dot_product" in name:  # it draws only for dropout
@@ -948,7 +973,8 @@ def effect_of(node, is_used):
     pairs = zip(arguments, names, strict=False)
     writes = [argument for argument, name in pairs if getattr(argument, "arg", name) in written]
     is_view = any(result.alias_info for result in schema.returns) or "unsafe_" in name
-    keeps_order = bool(writes) or draws or "c10d" in name or not schema.returns
+    communicates = bool(re.search("c10d|_dtensor", name))
+    keeps_order = bool(writes) or draws or communicates or not schema.returns
     return keeps_order, writes, not is_view and "c10d" not in name
 
 
@@ -969,21 +995,20 @@ def canonical_order(forward):
     effect, which keep their order, by those that nothing uses, and by the return.
 
     Each comes with the last statements that wrote to memory that it reads. A value has memory of
-    its own if its operator's schema says so, else that of all its arguments; sizes have none. The
-    inputs and constants are taken to share theirs.
+    its own if its operator's schema says so, else that of all its arguments; sizes have none. Each
+    input and each constant has its own: AOTAutograd merges inputs that overlap if one is written.
     """
-    memory = {arg.arg: set() for arg in forward.args.args if is_size(arg)}
+    memory = {arg.arg: set() if is_size(arg) else {arg.arg} for arg in forward.args.args}
     used = {name for node in forward.body for name in names_in(node)}
     made_by, wrote, needs, after, roots = {}, {}, {}, {}, []
     memory_of = lambda names: set().union(
-        *(memory.get(name, {"inputs"}) for name in names if name not in NOT_VALUES)
+        *(memory.get(name, {name}) for name in names if name not in NOT_VALUES)
     )
     for node in forward.body:
         made, read = names_in(node, ast.Store), names_in(node)
         is_used = bool(used.intersection(made))
         keeps_order, writes, is_new = effect_of(node, is_used)
-        # "self" stands for the inputs' memory
-        touched = memory_of(["self", *memory] if writes is None else read)
+        touched = memory_of(memory if writes is None else read)
         written = touched
         if writes is not None:
             written = memory_of(name for arg in writes for name in names_in(arg))
@@ -1056,10 +1081,23 @@ class Renamer(ast.NodeTransformer):
         return self.generic_visit(node)
 
 
+def name_arguments_alike(forward):
+    """Give the result of each operator in place the name of its first argument, which it is."""
+    same = {}
+    for node in forward.body:
+        for name in (part for part in ast.walk(node) if isinstance(part, ast.Name)):
+            name.id = same.get(name.id, name.id)
+        value = getattr(node, "value", None)
+        is_in_place = re.search(r"torch\.ops\.\w+\.\w+_\.\w+\(\w", ast.unparse(value or []))
+        if isinstance(value, ast.Call) and is_in_place and isinstance(value.args[0], ast.Name):
+            same.update(dict.fromkeys(names_in(node, ast.Store), value.args[0].id))
+
+
 def class_lines(scope):
     """Yield the lines of one class of a graph, and of the classes in it."""
     renamer = Renamer()
     for forward in (node for node in scope.body if isinstance(node, ast.FunctionDef)):
+        name_arguments_alike(forward)
         used = {name for node in forward.body for name in names_in(node)}
         for node in forward.args.args[1:]:
             name, text = renamer.name(node.arg, "input"), type_in(node.annotation)
@@ -1106,42 +1144,84 @@ def graph_lines(text):
     return [line for scope in classes for line in class_lines(scope)]
 
 
-# The functions that sizes are written with; a size with any other is compared as text.
+def power(a, b):
+    """Return a to the power of b, unless that would fill the memory."""
+    if b > 64:
+        raise OverflowError
+    return a**b
+
+
+# What sizes are written with: Python's operators, by the names of the module ast, and functions of
+# torch.utils._sympy.functions and sympy. Numbers are exact: a float is a Fraction.
 SIZE_FUNCTIONS = {
+    **{"Add": operator.add, "Sub": operator.sub, "Mult": operator.mul, "USub": operator.neg},
     **dict.fromkeys(("Mod", "PythonMod"), operator.mod),
     **dict.fromkeys(("FloorDiv", "CleanDiv"), operator.floordiv),
-    **dict.fromkeys(("IntTrueDiv", "FloatTrueDiv"), operator.truediv),
-    **dict.fromkeys(("PowByNatural", "FloatPow"), operator.pow),
+    **dict.fromkeys(("Div", "IntTrueDiv", "FloatTrueDiv"), lambda a, b: Fraction(a) / b),
+    **dict.fromkeys(("Pow", "PowByNatural", "FloatPow"), power),
     **dict.fromkeys(("CeilToInt", "ceiling"), math.ceil),
     **dict.fromkeys(("FloorToInt", "floor"), math.floor),
     **dict.fromkeys(("TruncToInt", "trunc"), math.trunc),
-    **{"Max": max, "Min": min, "Abs": abs, "RoundToInt": round, "ToFloat": float},
-    **{"CeilDiv": lambda a, b: -(-a // b), "Identity": lambda a: a},
-    **{"Where": lambda condition, a, b: a if condition else b},
+    **{"Max": max, "Min": min, "Abs": abs, "ToFloat": Fraction, "Identity": lambda a: a},
+    **{"RoundToInt": round, "RoundDecimal": round, "CeilDiv": lambda a, b: -(-a // b)},
+    **{"ModularIndexing": lambda a, b, c: a // b % c, "LShift": lambda a, b: a * power(2, b)},
+    **{"RShift": operator.rshift, "Invert": operator.invert, "Not": operator.not_},
+    **dict.fromkeys(("BitAnd", "BitwiseFn_bitwise_and"), operator.and_),
+    **dict.fromkeys(("BitOr", "BitwiseFn_bitwise_or"), operator.or_),
+    **dict.fromkeys(("BitXor", "BitwiseFn_bitwise_xor"), operator.xor),
+    **{"Eq": operator.eq, "Ne": operator.ne, "NotEq": operator.ne, "Lt": operator.lt},
+    **{"LtE": operator.le, "Gt": operator.gt, "GtE": operator.ge},
+    **dict.fromkeys(("Where", "IfExp"), lambda condition, a, b: a if condition else b),
+    **{"Tuple": lambda *parts: parts, "Piecewise": lambda *rows: next(a for a, b in rows if b)},
 }
 
 
-@functools.cache
-def meaning(size):
-    """Return what sizes are compared by: the type of one, and its values in 104 worlds.
-
-    An unbacked symbol may be 0 or 1, a backed one is at least 2. All are small and equal in the
-    first few worlds, then random, up to 4, 16, ... 4**12.
+def value_of(node, symbols):
+    """Return the value of a size, given as a syntax tree, for these values of its symbols. What has
+    none, as 1 // 0 and an unknown function, stands for itself: by a number that depends on it.
     """
-    values = []
-    for world in range(104):
-        names = {}
+    arguments = []
+    match node:
+        case ast.Constant(value=float()):
+            return Fraction(str(node.value))
+        case ast.Constant(value=int()):
+            return node.value
+        case ast.Name() if node.id in symbols:
+            return symbols[node.id]
+        case ast.Call():
+            name, arguments = ast.unparse(node.func), node.args
+        case ast.Compare(ops=[op]) | ast.BinOp(op=op) | ast.UnaryOp(op=op):
+            name, arguments = type(op).__name__, ast.iter_child_nodes(node)
+        case ast.Tuple() | ast.IfExp():
+            name, arguments = type(node).__name__, ast.iter_child_nodes(node)
+        case _:
+            name = ast.unparse(node)
+    values = [value_of(part, symbols) for part in arguments if isinstance(part, ast.expr)]
+    try:
+        return SIZE_FUNCTIONS[name](*values)
+    except (KeyError, ArithmeticError, TypeError, ValueError, StopIteration):
+        return Fraction(random.Random(f"{name} {values}").randint(-(10**6), 10**6), 8)
+
+
+@functools.cache
+def sample_values(size, dimensions=frozenset()):
+    """Return what sizes are compared by: the types and values of one in 104 trials.
+
+    A backed symbol that is a dimension of a tensor is at least 2, an unbacked one may be 0 or 1,
+    and any other is an argument, which may be negative. All are small and equal in the first
+    trials, then random, up to 8, 64, ... 8**12.
+    """
+    tree, found = ast.parse(size, mode="eval").body, []
+    for trial in range(104):
+        symbols, most = {}, 8 ** (1 + trial % 12)
         for symbol in SYMBOL.findall(size):
-            least = 0 if symbol[0] == "u" else 2
-            drawn = random.Random(f"{symbol} {world}").randint(least, 4 ** (1 + world % 12))
-            names[symbol] = least + world if world < 8 else drawn
-        try:
-            values.append(eval(size, {"__builtins__": {}}, SIZE_FUNCTIONS | names))
-        except ArithmeticError:
-            values.append(None)  # 1 // 0, say
-        except Exception:
-            values.append(SYMBOL.sub(lambda match, names=names: str(names[match[0]]), size))
-    return type(values[0]), tuple(values)
+            least = 0 if symbol[0] == "u" else 2 if symbol in dimensions else -most
+            drawn = random.Random(f"{symbol} {trial}").randint(least, most)
+            symbols[symbol] = max(least, -4) + trial if trial < 8 else drawn
+            if symbol[0] == "z":  # of a float
+                symbols[symbol] = Fraction(symbols[symbol], 8)
+        found.append(value_of(tree, symbols))
+    return tuple((type(value), value) for value in found)
 
 
 def translation(graphs, pairs):
@@ -1172,13 +1252,24 @@ def graph_difference(compiled, rebuilt):
     alike = itertools.takewhile(lambda row: row[0][::2] == row[1][::2], rows)
     pairs = dict.fromkeys(pair for a, b in alike for pair in zip(a[1::2], b[1::2], strict=True))
     names, spelling, note = translation(graphs, pairs), {}, ""
+    is_dimension = r"(?:\[|, )\0([a-z]+\d+)(?=\0[],])"
+    dimensions = [
+        {
+            names.get(symbol, symbol) if other else symbol
+            for line in graph
+            for symbol in re.findall(is_dimension, line.partition(" = ")[0])
+        }
+        for other, graph in enumerate(graphs)
+    ]
+    dimensions = frozenset.intersection(*map(frozenset, dimensions))
 
     def written(graph, names):
         """Return the lines of a graph, with these names for its symbols."""
 
-        def spelled(match):  # as the first size that means the same
+        def spelled(match):  # as the first size with the same values
             size = SYMBOL.sub(lambda symbol: names.get(symbol[0], symbol[0]), match[1])
-            return spelling.setdefault(meaning(size), size)
+            own = dimensions.intersection(SYMBOL.findall(size))
+            return spelling.setdefault(sample_values(size, own), size)
 
         return [SIZE.sub(spelled, line) for line in graph]
 
@@ -1223,7 +1314,7 @@ def code_lines(text):
         is_arbitrary = match[0] in arbitrary or re.fullmatch(ARBITRARY, match[0])
         return names.setdefault(match[0], f"v{len(names)}") if is_arbitrary else match[0]
 
-    lines = re.sub(r"(?<![.\w])[^\W\d]\w*", new_name, text).split("\n")
+    lines = re.sub(r"(?<![.\w])(?<!::)[^\W\d]\w*", new_name, text).split("\n")
     return [line.rstrip() for line in lines if line.strip()]
 
 
@@ -1246,26 +1337,48 @@ def user_kernels(text):
 
 def input_lines(text):
     """Return how code that Inductor generated makes inputs to benchmark itself with, a line for
-    each: its sizes, strides, and the storage that it shares with others.
+    each: its sizes and strides, as numbers, and the storage that it shares with others. The size of
+    a shared storage may have symbols that no input has: it counts where those of its views have none.
     """
     start = r"(?ms)^def (?:get_args|benchmark_compiled_module)\(.*?(?=^\S|\Z)"
     makes = r"(?m)^ +(\w+) = (rand_strided\(.*|torch\.as_strided\(.*|-?[\d.]+)$"
+    made = {
+        name: ast.parse(value, mode="eval").body
+        for name, value in re.findall(makes, "".join(re.findall(start, text)))
+    }
+    symbols = {  # s77 = arg0_1
+        symbol: value_of(made[name], {})
+        for symbol, name in re.findall(r"(?m)^ +([a-z]+\d+) = (\w+)$", text)
+        if name in made
+    }
+    views = [ast.unparse(value) for value in made.values() if "as_strided" in ast.unparse(value)]
+    is_dynamic = bool(SYMBOL.search(" ".join(views)))
     names, lines = {}, []
-    for name, value in re.findall(makes, "".join(re.findall(start, text))):
+    for name, value in made.items():
         names[name] = f"made_{len(names)}"
-        value = re.sub(r"\b_shared\w+", lambda match: names[match[0]], value)
-        lines.append(f"{names[name]} = {value}")
+        if is_dynamic and name.startswith("_shared"):
+            value.args[0] = ast.Constant("some size")
+        for argument in getattr(value, "args", []):
+            if isinstance(argument, ast.Name):
+                argument.id = names[argument.id]
+            for n, size in enumerate(getattr(argument, "elts", [])):
+                argument.elts[n] = ast.Constant(value_of(size, symbols))
+        lines.append(f"{names[name]} = {ast.unparse(value)}")
     return lines
 
 
-def doubtful_constants(script, *codes):
+def doubtful_constants(script, graph, *codes):
     """Return the names of the constants that may have other values in a script than in its program;
     no graph shows them.
 
     Torch writes small ones with four decimals, and random numbers for others. One of at most one
     dimension is written into the code that Inductor generates, and is right if the code of the
-    program and that of the artifact, given as two texts, are the same. Else only integers are sure.
+    program and that of the artifact, given as two texts, are the same. Else only integers are sure,
+    if the script reads its constants in the order in which the graph of the program does.
     """
+    names = re.findall(r"self\.register_buffer\('(\w+)'", script)
+    read = [re.findall(r"\bself\.(\w+)", text) for text in (graph, script)]
+    orders = [[name for name in order if name in names and name in read[0]] for order in read]
     is_same = len(codes) == 2 and code_lines(codes[0]) == code_lines(codes[1])
     literals = re.findall(r"(?<![\w.])\d+\.?\d*(?:e[-+]?\d+)?", codes[1] if is_same else "")
     is_shown = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
@@ -1280,6 +1393,7 @@ def doubtful_constants(script, *codes):
         values = ast.walk(value.args[0] if is_tensor else value)
         numbers = [node.value for node in values if isinstance(node, ast.Constant)]
         is_right = is_tensor and all(isinstance(number, int) for number in numbers)
+        is_right = is_right and orders[0] == orders[1]
         if is_tensor and len(codes) == 2 and ast.unparse(value.args[0]).count("[") < 2:
             is_real = not any(isinstance(number, complex) for number in numbers)
             is_right = is_same and (is_right or is_real and all(map(is_shown, numbers)))
@@ -3303,7 +3417,9 @@ class TritonTest(ArtifactTestCase):
 
 
 # The types that torch gives to what is read here of a record's metadata.
-TYPES = {"artifact": dict, METRICS: dict} | dict.fromkeys(IDS, int | None)
+TYPES = dict.fromkeys(("artifact", METRICS, BACKWARD_METRICS), dict) | dict.fromkeys(
+    IDS, int | None
+)
 
 
 def is_record(metadata):
@@ -3356,9 +3472,13 @@ def failure_in(logged):
     """Return how Inductor failed, by what was logged after an artifact; "" if it did not. (Dynamo
     may refuse a program later: that is no failure of the artifact's graph.)
     """
-    metrics = logged[METRICS].metadata[METRICS] if METRICS in logged else {}
-    kind = metrics.get("fail_type")
-    return f"{kind}: {metrics.get('fail_reason')}" if kind == "InductorError" else ""
+    for name in (METRICS, BACKWARD_METRICS):
+        metrics = logged[name].metadata[name] if name in logged else {}
+        if metrics.get("fail_type") == "InductorError":
+            return f"InductorError: {metrics.get('fail_reason')}"
+    text = logged[BACKWARD_FAILURE].payload if BACKWARD_FAILURE in logged else ""
+    error = final_exception(text)
+    return text[text.rindex(error) :] if "InductorError: " in error else ""
 
 
 def missing_devices(script):
@@ -3381,7 +3501,7 @@ def recorded_artifacts(path):
     graph without one, of a log that TORCH_TRACE wrote, a folder of such logs, a lone script, or a
     folder of these. What several ranks recorded alike comes once. Notes on bad lines go to stderr.
     """
-    path, seen, unreadable = Path(path), set(), []
+    path, seen, unreadable, is_trace = Path(path), set(), [], False
 
     def files(pattern):
         """Yield the files of this name in the folder, or the path itself, and how to call each."""
@@ -3390,14 +3510,17 @@ def recorded_artifacts(path):
                 yield file, file.relative_to(path) if path.is_dir() else file.name
 
     for log, place in files("*.log"):
-        records = (r for r in read_trace(log) if r.metadata or unreadable.append((log, r.lineno)))
+        records = [*read_trace(log)]
+        unreadable += [(log, record.lineno) for record in records if not record.metadata]
+        records = [record for record in records if record.metadata]
+        is_trace = is_trace or bool(records)
         for artifact, logged in with_logged(records):
             script, own = portable(artifact.payload), logged or {}
             key = script, logged is None, failure_in(own), *(r.payload for r in own.values())
             if key not in seen:
                 yield f"{place} {compile_id(artifact)} line {artifact.lineno}", script, logged
             seen.add(key)
-    if not seen:
+    if not is_trace:
         for file, place in files(f"{ARTIFACT}*"):
             yield str(place), portable(file.read_text("utf-8", "backslashreplace")), {}
     elif unreadable and "--serve" not in sys.argv:
@@ -3415,18 +3538,36 @@ class RecordedTraceTest(ArtifactTestCase):
             self.skipTest(f"needs {', '.join(sorted(missing))}")
         failure = failure_in(logged)
         verdict = judge(script, logged, f"trace {place}", failure=failure)
-        if verdict.constants:
-            forget(verdict)
-            self.skipTest(f"faithful, but for constants: {', '.join(verdict.constants)}")
-        if verdict.problem:
+        if verdict.problem and not verdict.constants:
             writer = re.search(r"(?m)^# torch version: (\S+)$", script)
             torches = f"by torch {writer and writer[1]}, run on {torch.__version__}"
             note = f"recorded at {place} {torches}:"
-            if verdict.problem.startswith(("exited with", "was killed")) and not failure:
-                note += "\n(right if its program ended like this, too: a trace cannot tell)"
+            has_ended = verdict.problem.startswith(("exited with", "was killed"))
+            if has_ended and verdict.has_compiled and not failure:
+                note += "\n(expected if its program ended like this, too: the trace does not say)"
             raise BadArtifact([verdict._replace(report=f"{note}\n{verdict.report}")])
+        forget(verdict)
         if not (verdict.is_compared or failure):
             self.skipTest("runs; nothing to compare with")
+        if verdict.constants:
+            self.skipTest(f"faithful, but for constants: {', '.join(verdict.constants)}")
+
+
+def failed_compiles(path):
+    """Return a sentence on the compiles of a trace that has no artifact."""
+    failures = {}
+    for log in [*Path(path).rglob("*.log")] if os.path.isdir(path) else [path]:
+        for record in read_trace(log):
+            if record_name(record) == METRICS:
+                metrics = record.metadata[METRICS]
+                reason = str(metrics.get("fail_reason")).strip().partition("\n")[0]
+                failure = f"{compile_id(record)} {metrics.get('fail_type')}: {reason}"
+                failures[log, compile_id(record)] = failure if metrics.get("fail_type") else ""
+    if not failures:
+        return "run the program with TORCH_TRACE=FOLDER"
+    failed = list(filter(None, failures.values()))
+    shown = "".join(f"\n{failure}" for failure in failed[:20])
+    return f"of {len(failures)} compiles none reached Inductor, and {len(failed)} failed{shown}"
 
 
 def add_tests_of_trace(path):
@@ -3439,8 +3580,8 @@ def add_tests_of_trace(path):
 
     problem, artifacts = "there is no such log, script or folder", []
     if os.path.exists(path):
-        problem = "there is no artifact in it; run the program with TORCH_TRACE=FOLDER"
         artifacts = [*recorded_artifacts(path)]
+        problem = artifacts or f"there is no artifact in it; {failed_compiles(path)}"
     for place, script, logged in artifacts:
         add_test(place, RecordedTraceTest.judge, place, script, logged)
     if not artifacts:
@@ -3517,11 +3658,12 @@ def report(result, test, seconds, entries):
 
 def serve(pipe):
     """Run each test that is named through a pipe, and answer with what outcome_of returns."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     os.set_inheritable(pipe.fileno(), False)
     with contextlib.suppress(KeyboardInterrupt, EOFError, BrokenPipeError):
         while True:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             case, name, options = pipe.recv()
+            signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends the test's artifact
             test = functools.reduce(getattr, case.split("."), sys.modules["__main__"])(name)
             pipe.send(outcome_of(test, **options))
     sys.stderr.flush()

@@ -30,7 +30,8 @@ import helpers
 import test_fx_graph_runnable as suite
 import torch
 from helpers import release
-from test_fx_graph_runnable import ARTIFACT, CODE, GRAPHS, METRICS, ArtifactTestCase
+from test_fx_graph_runnable import ARTIFACT, BACKWARD_FAILURE, BACKWARD_METRICS, CODE, GRAPHS
+from test_fx_graph_runnable import METRICS, ArtifactTestCase
 from test_fx_graph_runnable import BadArtifact, Gap, ParallelSuite, Verdict, graph_difference, judge
 
 requires_posix = unittest.skipUnless(os.name == "posix", "needs POSIX signals and pipes")
@@ -59,7 +60,11 @@ def record(name, payload="", fields=None, **ids):
     """Return a record of the trace; frame, if given, is the number of a frame of its own."""
     if "frame" in ids:
         ids = {"frame_id": ids.pop("frame"), "frame_compile_id": 0, "attempt": 0} | ids
-    kind = {name: fields or {}} if name in (CODE, METRICS) else {"artifact": {"name": name}}
+    kind = (
+        {name: fields or {}}
+        if name in (CODE, METRICS, BACKWARD_METRICS)
+        else {"artifact": {"name": name}}
+    )
     return logging.makeLogRecord({"metadata": kind | ids, "payload": payload, "lineno": 1})
 
 
@@ -366,8 +371,15 @@ class VerdictsTest(HarnessTestCase):
             ({"fail_type": None, "fail_reason": None}, ""),
             ({}, ""),
         ):  # fmt: skip
-            self.assertEqual(suite.failure_in({METRICS: record(METRICS, "", fields)}), failure)
+            for name in (METRICS, BACKWARD_METRICS):
+                self.assertEqual(suite.failure_in({name: record(name, "", fields)}), failure)
         self.assertEqual(suite.failure_in({}), "")
+        compiler = "torch._inductor.exc.InductorError: E: C++ compile error\n\nOutput:\na.cpp:1:2: error: b"
+        for error, failure in ((compiler, compiler), ("KeyError: 'a'", "")):
+            swallowed = {BACKWARD_FAILURE: record(BACKWARD_FAILURE, f"{TRACEBACK}{error}\n")}
+            self.assertEqual(suite.failure_in(swallowed).rstrip(), failure)
+        worked = {METRICS: record(METRICS, "", {"fail_type": None})} | swallowed
+        self.assertEqual(suite.failure_in(worked), "")
 
     def test_final_exception(self):
         for output, error in (
@@ -428,7 +440,7 @@ def graph_of(inputs, statements="return a", classes=""):
     """
     kinds = (kind if re.search(r"\[|Sym", kind) else f"Sym({kind})" for kind in inputs.split("; "))
     names = (f'{name}: "{kind}"' for name, kind in zip("abcdefg", kinds, strict=False))
-    spaces = "aten|prims|higher_order|_c10d_functional|inductor|streams|fsdp|profiler|_dtensor"
+    spaces = "aten|prims|higher_order|_c10d_functional|inductor|streams|fsdp|profiler|_dtensor|mkldnn|harness"
     body = re.sub(rf"(?<![\w.])(?=(?:{spaces}|symm_mem|mine)\.)", "torch.ops.", statements)
     body = "".join(f"        {statement}\n" for statement in body.split("; "))
     return f"class g(Module):\n    def forward(self, {', '.join(names)}):\n{body}{classes}"
@@ -468,7 +480,17 @@ class GraphsTest(HarnessTestCase):
             s0; s1; s0//s1 | s0; s1; s0//(s1 + 1)    / s0; s0 | s0; Abs(s0 - 3)
             s0; RoundToInt(s0/2) | s0; s0//2         / s0; f32[s0 - 1] | s3; f32[s5]
             s0; s0 - 2 | s0; Max(1, s0 - 2)          / s0; s0//3 | s0; Max(1, s0//3)
-            u0; u0 | u0; Max(1, u0)
+            u0; u0 | u0; Max(1, u0)                  / s0; s0 | s0; Max(0, s0)
+            s0; s0 | s0; Abs(s0)                     / s0; zf1 | s0; ToFloat(TruncToInt(zf1))
+            f32[s0]; s0 | f32[s0]; Min(10000000000, s0)
+            f32[s0]; f32[s1]; Piecewise((s0, s0 > s1), (s1, True)) | f32[s0]; f32[s1]; Piecewise((s0, s1 > s0), (s1, True))
+            f32[s0]; f32[s1]; Eq(s0, s1) | f32[s0]; f32[s1]; Ne(s0, s1)
+            f32[s0]; f32[s1]; ModularIndexing(s0, 1, s1) | f32[s0]; f32[s1]; ModularIndexing(s1, 1, s0)
+            f32[s0]; OpaqueUnaryFn_sqrt(s0) | f32[s0]; OpaqueUnaryFn_sqrt(s0 + 1)
+            f32[s0]; OpaqueUnaryFn_sqrt(s0) | f32[s0]; OpaqueUnaryFn_sin(s0)
+            f32[s0]; f32[s1]; unknown(s0, s1) | f32[s0]; f32[s1]; unknown(s1, s0)
+            f32[s0]; f32[s1]; PowByNatural(s0, s1) | f32[s0]; f32[s1]; PowByNatural(s1, s0)
+            f32[s0]; RoundDecimal(0.61*s0, 1) | f32[s0]; RoundDecimal(0.61*s0, 2)
             """,
             is_same=False,
         )
@@ -480,7 +502,13 @@ class GraphsTest(HarnessTestCase):
             f32[s0, 4][Max(1, 4), 1]cuda:0 | f32[s0, 4][4, 1]cuda:0
             s0; s1; s0*s1 | s1; s0; s0*s1            / f32[s0 + 1]; s0 | f32[s9 + 1]; s9
             f32[s0*s1] | f32[s2*s9]                  / s0; 9//(s0 - 2) | s1; 9//(-2 + s1)
-            s0; f(s0) | s1; f(s1)    / s0; Max(1, s0) | s1; s1  / s0; Abs(s0) | s1; s1
+            s0; f(s0) | s1; f(s1)    / f32[s0]; Max(1, s0) | f32[s1]; s1  / f32[s0]; Abs(s0) | f32[s1]; s1
+            f32[s0]; f32[s1]; Piecewise((s0*s1, s0 < s1), (s1, True)) | f32[s1]; f32[s0]; Piecewise((s0*s1, s0 > s1), (s0, True))
+            f32[s0]; f32[s1]; Eq(s0, s1) | f32[s1]; f32[s0]; Eq(s0, s1)
+            f32[s0]; f32[s1]; BitwiseFn_bitwise_and(s0, s1) | f32[s1]; f32[s0]; BitwiseFn_bitwise_and(s0, s1)
+            f32[s0]; f32[s1]; TruncToInt(0.61*ToFloat(s0*s1)) | f32[s1]; f32[s0]; TruncToInt(0.61*ToFloat(s0*s1))
+            f32[s0]; f32[s1]; OpaqueUnaryFn_sqrt(s0 + s1) | f32[s1]; f32[s0]; OpaqueUnaryFn_sqrt(s0 + s1)
+            f32[s0]; f32[s1]; PowByNatural(s0, s1) | f32[s1]; f32[s0]; PowByNatural(s1, s0)
             u0; u0 + 1 | u3; 1 + u3                  / s0; RoundToInt(2*s0/2) | s0; s0
             s0; IntTrueDiv(s0, 2) | s1; s1/2         / f32[][]cpu | f32[][]cpu
             """,
@@ -523,6 +551,18 @@ class GraphsTest(HarnessTestCase):
             ]
             self.assertEqual(not graph_difference(*graphs), is_same, text)
 
+    @classmethod
+    def setUpClass(cls):
+        super().setUpClass()
+        cls.operators = torch.library.Library("harness", "DEF")
+        cls.operators.define("pure(Tensor x) -> Tensor")
+        cls.operators.define("writes(Tensor(a!) x) -> ()")
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.operators._destroy()
+        super().tearDownClass()
+
     def test_order_that_does_not_count(self):
         self.swapped(
             """
@@ -538,6 +578,13 @@ class GraphsTest(HarnessTestCase):
             z = aten.sin.default(a); t = z[0] | prims._sink_tokens.default([t]) | m = aten.mm.default(c, d)
             z = aten.sin.default(a); t = z[0] | prims._sink_tokens.default([t]) | aten.add_.Tensor(b, 1)
             z = aten.sin.default(a) | e = higher_order.control_deps([z], self.m, c) | m = aten.mm.default(c, d)
+            v = aten.t.default(c) | aten.mul_.Tensor(v, 2) | m = aten.sin.default(d)
+            c = self.c; e = self.e | aten.add_.Tensor(c, 1) | m = aten.sin.default(e)
+            | m = mkldnn._linear_pointwise.default(c, d, None, 'none', [], '') | z = aten.mm.default(c, d)
+            | m = _dtensor.shard_dim_alltoall.default(c, 0, 1, 'g') | z = aten.sin.default(c)
+            z = aten.sin.default(a) | m = higher_order.triton_kernel_wrapper_functional(kernel_idx=0, kwargs={'x': z}) | y = aten.cos.default(z)
+            z = aten.sin.default(a) | m = harness.pure.default(z) | y = aten.cos.default(z)
+            z = aten.sin.default(a) | m = harness.pure.default(z) | y = harness.pure.default(a)
             """,
             is_same=True,
             inputs="f32[2][1]cpu; f32[2]; f32[2, 2]; f32[2, 2]",
@@ -572,6 +619,8 @@ class GraphsTest(HarnessTestCase):
             | t = higher_order.with_effects(0, aten.add_.Tensor, a, 1) | b = aten.sin.default(a)
             | t = higher_order.cond(True, self.m, self.n, [a]) | b = aten.sin.default(a)
             | t = mine.op.default(a) | b = aten.sin.default(a)
+            | harness.writes.default(a) | b = aten.sin.default(a)
+            b = self.c | aten.add_.Tensor(b, 1) | d = self.c
             """,
             is_same=False,
         )
@@ -614,6 +663,8 @@ class GraphsTest(HarnessTestCase):
             f32[6] | b = aten.true_divide.Tensor(a, 2); return b | f32[6] | b = aten.div.Tensor(a, 2); return b
             u0 | aten._assert_scalar.default(a, "u0 >= 0") | u1 | aten._assert_scalar.default(a, "u1 >= 0")
             f32[2] | x = self.m; return x              | f32[2] | x = getattr(self, "m"); return x
+            f32[2]; f32[2] | c = aten.copy_.default(a, b); return (c, f(c)) | f32[2]; f32[2] | c = aten.copy_.default(a, b); return (a, f(c))
+            f32[2]; f32[2] | c = aten.copy_.default(a, b); d = aten.add_.Tensor(c, 1); return d | f32[2]; f32[2] | c = aten.copy_.default(a, b); d = aten.add_.Tensor(a, 1); return a
             f32[s0, s1] | v: "f32[s0*s1]" = aten.view.default(a, [-1]); n: "Sym(s0*s1)" = aten.sym_size.int(v, 0); return (v, f(n)) | f32[s0, s1] | v: "f32[s0*s1]" = aten.view.default(a, [-1]); n: "Sym(s0*s1)" = aten.sym_numel.default(a); return (v, f(n))
             s17; s77 | n: "Sym(s17 + s77)" = a + b; return f(n) | s17; s77 | n: "Sym(s17 + s77)" = b + a; return f(n)
             s17; s77; s17 + s77 | n: "Sym(s17 + s77)" = a + b; return f(n) | s17; s77; s17 + s77 | return f(c)
@@ -630,6 +681,9 @@ class GraphsTest(HarnessTestCase):
             f32[6] | return aten.div.Tensor_mode(a, 2, rounding_mode='floor') | f32[6] | return aten.div.Tensor_mode(a, 2, rounding_mode='trunc')
             u0 | aten._assert_scalar.default(a, "u0 >= 0") | u1 | aten._assert_scalar.default(f(a), "u0 >= 0")
             f32[2] | return (self.c, self.c)           | f32[2] | return (self.c, self.d)
+            f32[2]; f32[2] | c = aten.copy_.default(a, b); return c | f32[2]; f32[2] | c = aten.copy_.default(a, b); return b
+            f32[2]; f32[2] | c = aten.copy.default(a, b); return c | f32[2]; f32[2] | c = aten.copy.default(a, b); return a
+            f32[2]; f32[2] | d = aten.sin.default(a); c = aten.copy_.default(a, b); return d | f32[2]; f32[2] | c = aten.copy_.default(a, b); d = aten.sin.default(c); return d
             f32[2] | return (self.m.c, self.m.c)       | f32[2] | return (self.m.c, self.n.c)
             f32[2] | return (self.m.c, self.m.c)       | f32[2] | return (self.m.c, self.m.d)
             f32[s0, s1] | v: "f32[s0*s1]" = aten.view.default(a, [-1]); n: "Sym(s0*s1)" = aten.sym_size.int(v, 0); return (v, f(n)) | f32[s0, s1] | v: "f32[s0*s1]" = aten.view.default(a, [-1]); n: "Sym(s0)" = aten.sym_size.int(a, 0); return (v, f(n))
@@ -757,7 +811,7 @@ cpp_fused_add_2 = async_compile.cpp_pybinding(['const float*'], r'''
 extern "C"  void  kernel(const float* in_ptr0)
 {
     // Topologically Sorted Source Nodes: [add]
-    auto tmp1 = static_cast<float>(1.0);
+    auto tmp1 = std::sqrt(static_cast<float>(1.0));
 }
 ''')
 
@@ -819,6 +873,7 @@ class CodesTest(HarnessTestCase):
             ("argument", r"(?<![_.])\brelu\b(?=, [p(]| = |, primals)", "arg0_1"),
             ("buffers", r"buf", "buf1"),
             ("symbol", "s77", "s0"),
+            ("input named as a function of C++", r"\brelu\b(?=, [p(]| = |, primals)", "sqrt"),
             ("comments", r"(# |// )(Topo|AOT|kernel path|half).*", r"\1nothing"),
             ("hash", "B01020984", "91D1D1166"),
             ("blank lines", r"\n\n", r"\n"),
@@ -885,6 +940,20 @@ class CodesTest(HarnessTestCase):
                 problem, _ = self.compared(graph, *texts)
                 self.assertEqual(not problem, is_same, (old, form))
         self.assertNotEqual(self.compared(graph, CODE_OF_A_GPU, apart)[0], "")
+        # With dynamic sizes; s8 was replaced by another symbol, and stands nowhere else.
+        dynamic = altered(CODE_OF_A_GPU, r"\(20,\)", "(s77*(s8 - 1) + 2,)")
+        dynamic = altered(dynamic, r"\(10,\), \(1,\)\)", "(2*s77, ), (s77 - 5,))")
+        for old, new, is_same in (
+            ("s77", "s1", True),
+            (r"2\*s77", "s77 + 6", True),  # that is 12
+            (r"s77\*\(s8 - 1\) \+ 2", "20", True),
+            (r"2\*s77", "3*s77", False),
+            ("s77 - 5", "s77 - 4", False),
+            ("arg2_1 = 6", "arg2_1 = 7", False),
+            (rf"(primals_2 = ){shared}", r"\1" + own.replace(r"\1", r"\2"), False),
+        ):  # fmt: skip
+            problem, _ = self.compared(graph, dynamic, altered(dynamic, old, new))
+            self.assertEqual(not problem, is_same, (old, new))
         oldest = re.sub(r"(?s)\ndef get_args.*", "", CODE_OF_A_GPU)  # does not say
         self.assertEqual(self.compared(graph, oldest, CODE_OF_A_GPU), ("", True))
 
@@ -917,7 +986,9 @@ class CodesTest(HarnessTestCase):
         ):  # fmt: skip
             text = script.format(value)
             self.assertEqual(
-                suite.doubtful_constants(text, *codes), [] if is_right else ["c"], (value, codes)
+                suite.doubtful_constants(text, "", *codes),
+                [] if is_right else ["c"],
+                (value, codes),
             )
             logged, *again = [record(CODE, c) for c in codes] or [record("x")]
             logged = {GRAPHS[0]: graph} | ({CODE: logged} if codes else {})
@@ -931,6 +1002,19 @@ class CodesTest(HarnessTestCase):
                 and verdict.problem.startswith(what)
                 and verdict.problem[:1] == what[:1]
             )
+
+    def test_which_constant_is_which(self):
+        register = "    self.register_buffer('{}', tensor([[{}, 2], [3, 4]]))\n".format
+        graph = graph_of("i64[2]", "c = self.c0; x = mul(a, c); d = self.c1; return add(x, d)")
+        for reads, names in (
+            (("c0", "c1"), []),
+            (("c1", "c0"), ["c0", "c1"]),
+            (("folded", "c0", "c1"), []),  # away by Inductor
+            (("c0", "c0", "c1"), ["c0", "c1"]),
+        ):  # fmt: skip
+            script = f"class R:\n  def __init__(self):\n{register('c0', 1)}{register('c1', 5)}"
+            script += "  def forward(self):\n" + "".join(f"    x = self.{name}\n" for name in reads)
+            self.assertEqual(suite.doubtful_constants(script, graph), names, reads)
 
 
 class MarksTest(HarnessTestCase):
@@ -1117,18 +1201,27 @@ class TracesTest(HarnessTestCase):
         raising = "# torch version: 2.6.0\n" + GOOD + "raise KeyError('a')"
         constant = GOOD + "class R:\n  def f(self):\n    self.register_buffer('c', tensor([0.5]))"
         metrics = {"fail_type": "InductorError", "fail_reason": "KeyError: 'a'"}
+        backward = logged_as(BACKWARD_METRICS, None, metrics)
         metrics, graph = logged_as(METRICS, None, metrics), logged_as(GRAPHS[0], GRAPH)
+        swallowed = f"{TRACEBACK}torch._inductor.exc.InductorError: KeyError: 'a'\n"
+        swallowed = logged_as(BACKWARD_FAILURE, swallowed) + logged_as(METRICS, None, {})
         place = "rank_0.log [0/0] line 1"
-        note = f"recorded at {place} by torch 2.6.0, run on {torch.__version__}:\n(right if its "
-        note += "program ended like this, too: a trace cannot tell)\nthe artifact exited"
+        note = f"recorded at {place} by torch 2.6.0, run on {torch.__version__}:\n"
+        expected = "(expected if its program ended like this, too: the trace does not say)\n"
+        logs = "import os\nos.mkdir(t := os.environ['TORCH_TRACE'])\nopen(t + '/a.log', 'wb').write({})\n"
+        logs_code, logs_graph = logs.format(logged_as(CODE)), logs.format(graph)
         for script, after, end in (
             (GOOD, b"", self.nothing),
             (raising, metrics, "ok"),
+            (raising, backward, "ok"),
+            (raising, swallowed, "ok"),
             (raising, graph + metrics, "but compiled a different graph: 0 of them, not 1"),
             (GOOD, metrics, "but should have failed with InductorError: KeyError: 'a'"),
             (raising, b"", "exited with code 1: KeyError: 'a'"),
-            (raising, b"", note),
-            (constant, b"", "skipped: faithful, but for constants: c"),
+            (raising, b"", f"{note}the artifact exited"),
+            (raising.replace("raise", f"{logs_code}raise"), b"", f"{note}{expected}the artifact exited"),
+            (f"{constant}\n{logs_graph}", graph, "skipped: faithful, but for constants: c"),
+            (constant, b"", self.nothing),
             (f"{GOOD}device(type='cuda', index=99)", b"", "skipped: needs cuda:99"),
             ("", b"", "the artifact is empty and exited"),
             (None, graph, f"the graph at {place} has no artifact"),
@@ -1241,7 +1334,20 @@ class TracesTest(HarnessTestCase):
         other = self.write(trace_line({"chromium_event": {}}, "{}")).parent
         there = "there is no artifact in it; run the program with TORCH_TRACE=FOLDER"
         missing = "there is no such log, script or folder"
-        for path, message in (("/no/such/trace", missing), (empty, there), (other, there)):
+        failed = self.write(
+            logged_as(METRICS, None, {"fail_type": "Unsupported", "fail_reason": "no\nmore"}),
+            logged_as(METRICS, None, {"fail_type": None}, frame=1),
+            name="failed/a.log",
+        )
+        failed = failed.rename(Path(self.kept, "failed.log"))
+        why = "there is no artifact in it; of 2 compiles none reached Inductor, and 1 failed\n"
+        why += "[0/0] Unsupported: no\n"
+        for path, message in (
+            ("/no/such/trace", missing),
+            (empty, there),
+            (other, there),
+            (failed, why),
+        ):  # fmt: skip
             ((name, end),) = self.judged(path).items()
             self.assertEqual(name, "test trace")
             self.assertIn(f"AssertionError: FX_GRAPH_RUNNABLE_TRACE={path}: {message}", end)
