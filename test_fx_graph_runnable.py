@@ -156,7 +156,8 @@ def with_logged(records):
 
 class Gap(NamedTuple):
     """Something that torch gets wrong: the reason that a skipped test shows, a regular expression
-    for what its failure says, the upstream issue, and the releases that opened and closed it.
+    for each part of what its failure says, the upstream issue, and the releases that opened and
+    closed it.
     """
 
     reason: str
@@ -165,53 +166,68 @@ class Gap(NamedTuple):
     opened: str = "0.0"
     closed: str = "99.0"
 
-    def may_occur(self):
+    def can_occur(self):
         """Return whether a test may fail because of it: while it is open and, in a build that was
         not published, also in the release that closes it, whose fix the build may lack.
         """
         opened, closed = release(self.opened), release(self.closed)
         return opened <= release() < closed or release() == closed and not is_published()
 
-    def matches(self, problem):
-        """Return whether an artifact's problem is this gap; in a diff, only changed lines count."""
-        if "\n+++ rebuilt" in problem:
-            problem = re.sub(r"(?m)^[ @].*\n?", "", problem + "\n")
-        return bool(re.search(self.error, problem))
+    def matches(self, part):
+        return bool(re.search(self.error, part))
 
     def __str__(self):
         return f"known gap: {self.reason} ({self.upstream})"
 
 
+def parts_of(problem):
+    """Return the parts of an artifact's problem, each of which a gap must match: the lines that
+    differ between two graphs or, if only sizes do, the kinds of changes. Others have one part: of
+    codes, which may differ in many lines, a gap names but one.
+    """
+    what, is_diff, diff = problem.partition("\n--- compiled\n+++ rebuilt")
+    if changes := re.match(f"{ONLY_SIZES}(.*)", diff):
+        return changes[1].split("; ")
+    lines = re.findall(r"(?m)^[-+].*", diff)
+    return lines if is_diff and "graph" in what else ["\n".join(lines) or problem]
+
+
 def known_gaps(*gaps):
     """Mark a test with the gaps that make it fail.
 
-    While one is open, the test counts as skipped if each of its bad artifacts matches an open gap
-    and each open gap is matched: it fails if it fails differently, or passes. In a build that was
-    not published, which may have a fix early, it may also pass.
+    While one is open, the test counts as skipped if open gaps match all that is wrong with its
+    artifacts, and each of them matches some of it: it fails if it fails differently, or passes. In
+    a build that was not published, which may have a fix early, it may also pass. With
+    FX_GRAPH_RUNNABLE_GAPS=fail it fails as it would without the mark.
     """
 
     def mark(test):
         @functools.wraps(test)
         def marked(case):
-            expected, found = [gap for gap in gaps if gap.may_occur()], []
+            is_off = os.environ.get("FX_GRAPH_RUNNABLE_GAPS") == "fail"
+            expected = [] if is_off else [gap for gap in gaps if gap.can_occur()]
+            verdicts = []
             try:
                 test(case)
             except unittest.SkipTest:
                 raise
             except Exception as failure:
                 verdicts = getattr(failure, "verdicts", [Verdict(str(failure))])
-                matching = lambda verdict: (gap for gap in expected if gap.matches(verdict.problem))
-                found = [next(matching(verdict), None) for verdict in verdicts]
-                if None in found:
+                parts = [part for verdict in verdicts for part in parts_of(verdict.problem)]
+                unexplained = [part for part in parts if not any(g.matches(part) for g in expected)]
+                if unexplained:
                     raise
-                for verdict in verdicts:
-                    forget(verdict)
-            for gap in expected:
-                if gap not in found and is_published():
-                    advice = f"drop the mark, or give the gap closed={torch.__version__!r}"
-                    case.fail(f"the {gap} is closed: {advice}")
-            if found:
-                raise unittest.SkipTest(" and ".join(dict.fromkeys(map(str, found))))
+            else:
+                parts = []
+            seen = [gap for gap in expected if any(map(gap.matches, parts))]
+            stale = [gap for gap in expected if gap not in seen and is_published()]
+            for verdict in verdicts:
+                forget(verdict)
+            if stale:
+                advice = f"remove the mark, or give the gap closed={torch.__version__!r}"
+                case.fail(f"the {stale[0]} does not show any more: {advice}")
+            if seen:
+                raise unittest.SkipTest(" and ".join(dict.fromkeys(map(str, seen))))
 
         marked.gaps = gaps  # for tools that list them
         return marked
@@ -771,12 +787,17 @@ def has_same_error(output, failure):
     return essence(final_exception(output), output) == essence(failure, failure)
 
 
-def difference(compiled, rebuilt, note=""):
-    """Return the first 50 lines of a diff of two lists of lines, "" if they are the same."""
-    if compiled == rebuilt:
-        return ""
-    diff = difflib.unified_diff(compiled, rebuilt, "compiled", f"rebuilt{note}", n=1, lineterm="")
-    return "\n".join(itertools.islice(diff, 50))
+def difference(compiled, rebuilt):
+    """Return a diff of two lists of lines, "" if they are the same."""
+    return "\n".join(
+        difflib.unified_diff(compiled, rebuilt, "compiled", "rebuilt", n=1, lineterm="")
+    )
+
+
+def cut(text, lines=50):
+    """Return the first lines of a text, and how many are left out."""
+    first, rest = text.split("\n")[:lines], text.split("\n")[lines:]
+    return "\n".join(first) + (f"\n... and {len(rest)} more lines" if rest else "")
 
 
 def code_difference(compiled, rebuilt, code):
@@ -884,7 +905,7 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
     environ = ["env", f"PYTHONPATH={python_path}"] if python_path else []
     command = shlex.join([*environ, sys.executable, kept, *arguments])
     report = (
-        f"the artifact {verdict.problem}\n---- what it printed\n{shown.rstrip()}\n"
+        f"the artifact {cut(verdict.problem)}\n---- what it printed\n{shown.rstrip()}\n"
         f"---- kept as {kept}; to run it again:\n{command}"
     )
     has_compiled = CODE in map(record_name, rebuilt)
@@ -898,6 +919,7 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
 
 SIZE = re.compile("\0(.*?)\0")  # how a size stands in a line
 SYMBOL = re.compile(r"\b[a-z]+\d+\b")  # s77, u0
+UNUSED = "unused"
 NOT_VALUES = {"torch", "device", "inf", "nan"}  # names in a graph that are not values of its own
 
 
@@ -1103,8 +1125,8 @@ def class_lines(scope):
             name, text = renamer.name(node.arg, "input"), type_in(node.annotation)
             if size := re.fullmatch("Sym\\((\0.*\0)\\)", text):
                 renamer.names[node.arg] = size[1]
-                if not SYMBOL.search(text) and node.arg not in used:
-                    text = ""  # a number, written out where it is used
+            if node.arg not in used and (not text or size and not SYMBOL.search(text)):
+                text = f"Sym(\0{UNUSED}\0)"  # a number, written out where it is used
             yield f"{name}: {text}"
         for node, after in canonical_order(forward):
             text = type_in(getattr(node, "annotation", None))
@@ -1243,48 +1265,79 @@ def translation(graphs, pairs):
     return names
 
 
+ONLY_SIZES = ", where only sizes differ: "  # in the second line of a diff
+
+
+def size_changes(pairs, values_of):
+    """Return in what two graphs differ that have the same operators on the same values, but other
+    sizes: a phrase with an example for each kind of change; [] if they differ in more.
+
+    Takes the sizes in the same place, in the symbols of the first graph, and a function that
+    returns their values. Each symbol of either graph must stand for one size of the other.
+    """
+    kinds, stands_for, opposite = {}, {}, {}
+    for a, b in pairs:
+        if SYMBOL.fullmatch(b):
+            opposite.setdefault(b, []).append(a)
+        elif SYMBOL.fullmatch(a) and not SYMBOL.search(b):
+            if b != UNUSED:
+                stands_for.setdefault(a, b)
+            kinds["a symbol became a number"] = f"{a} is {stands_for.get(a, b)}"
+    is_symbol = {}
+    for b, sizes in opposite.items():
+        # A symbol that becomes the same as a number is a dimension, and so more than 1.
+        numbers = [a for a in sizes if a.isdecimal() and int(a) > 1]
+        a = [*numbers, *filter(SYMBOL.fullmatch, sizes), *sizes][0]
+        is_symbol[b] = a
+        if sizes == [b]:
+            continue
+        if len(sizes) > 1:
+            kinds.setdefault("two sizes became one symbol", f"{sizes[0]} and {sizes[1]} are {b}")
+            stands_for.update(
+                (other, a) for other in sizes if SYMBOL.fullmatch(other) and other != a
+            )
+        elif SYMBOL.fullmatch(a):
+            kinds.setdefault("a symbol became two", f"{a} is also {b}")
+        elif SYMBOL.search(a):
+            kinds.setdefault("a derived size became a symbol", f"{a} is {b}")
+        else:
+            kinds.setdefault("a number became a symbol", f"{a} is {b}")
+    put = lambda size, names: SYMBOL.sub(lambda m: f"({names.get(m[0], m[0])})", size)
+    meant = lambda size: values_of(put(put(size, stands_for), stands_for))
+    known = [pair for pair in pairs if UNUSED not in pair]
+    if any(meant(a) != meant(put(b, is_symbol)) for a, b in known):
+        return []
+    return [f"{kind} ({example})" for kind, example in kinds.items()]
+
+
 def graph_difference(compiled, rebuilt):
-    """Return a diff of two graphs, "" if they are the same; its second line says so if the graphs
-    differ only in which sizes are symbolic.
+    """Return a diff of two graphs, "" if they are the same. If only sizes differ, its second line
+    says so, and how; then each line that differs comes with its counterpart.
     """
     graphs = graph_lines(compiled), graph_lines(rebuilt)
-    rows = ([SIZE.split(line) for line in row] for row in zip(*graphs, strict=False))
-    alike = itertools.takewhile(lambda row: row[0][::2] == row[1][::2], rows)
+    rows = [[SIZE.split(line) for line in row] for row in zip(*graphs, strict=False)]
+    alike = [*itertools.takewhile(lambda row: row[0][::2] == row[1][::2], rows)]
     pairs = dict.fromkeys(pair for a, b in alike for pair in zip(a[1::2], b[1::2], strict=True))
-    names, spelling, note = translation(graphs, pairs), {}, ""
+    names, spelling = translation(graphs, pairs), {}
+    translate = lambda size: SYMBOL.sub(lambda symbol: names[symbol[0]], size)
+    translated = [SIZE.sub(lambda size: f"\0{translate(size[1])}\0", line) for line in graphs[1]]
+    types = [[line.partition(" = ")[0] for line in graph] for graph in (graphs[0], translated)]
     is_dimension = r"(?:\[|, )\0([a-z]+\d+)(?=\0[],])"
-    dimensions = [
-        {
-            names.get(symbol, symbol) if other else symbol
-            for line in graph
-            for symbol in re.findall(is_dimension, line.partition(" = ")[0])
-        }
-        for other, graph in enumerate(graphs)
-    ]
-    dimensions = frozenset.intersection(*map(frozenset, dimensions))
-
-    def written(graph, names):
-        """Return the lines of a graph, with these names for its symbols."""
-
-        def spelled(match):  # as the first size with the same values
-            size = SYMBOL.sub(lambda symbol: names.get(symbol[0], symbol[0]), match[1])
-            own = dimensions.intersection(SYMBOL.findall(size))
-            return spelling.setdefault(sample_values(size, own), size)
-
-        return [SIZE.sub(spelled, line) for line in graph]
-
-    lines, others = written(graphs[0], {}), written(graphs[1], names)
-    is_number = lambda size: not SYMBOL.search(size)
-    static = {a: b for a, b in pairs if SYMBOL.fullmatch(a) and is_number(b)}
-    symbolic = {names[b]: a for a, b in pairs if names.get(b, "").startswith("x") and is_number(a)}
-    for what, numbers in (
-        ("static sizes for symbols", static),
-        ("symbols for sizes that were static", symbolic),
-    ):
-        in_numbers = {b: numbers.get(a, a) for b, a in names.items()}
-        if numbers and written(graphs[0], numbers) == written(graphs[1], in_numbers):
-            note = f", with {what}, and no other difference"
-    return difference(lines, others, note)
+    dimensions = frozenset.intersection(
+        *(frozenset(re.findall(is_dimension, "\n".join(lines))) for lines in types)
+    )
+    values_of = lambda size: sample_values(size, dimensions.intersection(SYMBOL.findall(size)))
+    # Each size as the first one with the same values.
+    spelled = lambda size: spelling.setdefault(values_of(size[1]), size[1])
+    lines, others = ([SIZE.sub(spelled, line) for line in g] for g in (graphs[0], translated))
+    if lines == others or len(alike) < max(map(len, graphs)):
+        return difference(lines, others)
+    changes = size_changes([(a, translate(b)) for a, b in pairs], values_of)
+    if not changes:
+        return difference(lines, others)
+    differ = [row for row in zip(lines, others, strict=True) if row[0] != row[1]]
+    differ = [f"{sign}{line}" for row in differ for sign, line in zip("-+", row, strict=True)]
+    return "\n".join(["--- compiled", f"+++ rebuilt{ONLY_SIZES}{'; '.join(changes)}", *differ])
 
 
 # Generated code is the same if it has the same kernels and calls, under whatever names.
