@@ -1093,6 +1093,9 @@ class Renamer(ast.NodeTransformer):
             return ast.Name(self.name(f"self.{node.attr}", "self.attribute"), node.ctx)
         return self.generic_visit(node)
 
+    def visit_Constant(self, node):  # a number may be a size
+        return ast.Name(f"\0{node.value}\0") if type(node.value) is int else node
+
     def visit_Tuple(self, node):  # operators take tuples and lists alike
         return self.visit(ast.List(node.elts, node.ctx))
 
@@ -1126,7 +1129,7 @@ def class_lines(scope):
             if size := re.fullmatch("Sym\\((\0.*\0)\\)", text):
                 renamer.names[node.arg] = size[1]
             if node.arg not in used and (not text or size and not SYMBOL.search(text)):
-                text = f"Sym(\0{UNUSED}\0)"  # a number, written out where it is used
+                text = f"\0{UNUSED}\0"  # a number, written out where it is used
             yield f"{name}: {text}"
         for node, after in canonical_order(forward):
             text = type_in(getattr(node, "annotation", None))
@@ -1275,39 +1278,46 @@ def size_changes(pairs, values_of):
     Takes the sizes in the same place, in the symbols of the first graph, and a function that
     returns their values. Each symbol of either graph must stand for one size of the other.
     """
-    kinds, stands_for, opposite = {}, {}, {}
+    kinds, stands_for, opposite, unknown = {}, {}, {}, set()
     for a, b in pairs:
         if SYMBOL.fullmatch(b):
             opposite.setdefault(b, []).append(a)
-        elif SYMBOL.fullmatch(a) and not SYMBOL.search(b):
-            if b != UNUSED:
-                stands_for.setdefault(a, b)
-            kinds["a symbol became a number"] = f"{a} is {stands_for.get(a, b)}"
-    is_symbol = {}
+        elif SYMBOL.fullmatch(a) and not SYMBOL.search(b) and b != UNUSED:
+            stands_for.setdefault(a, b)
+    for a, b in pairs:
+        symbols = set(SYMBOL.findall(a)) if not SYMBOL.search(b) else set()
+        if SYMBOL.fullmatch(a) and symbols:
+            kinds.setdefault("a symbol became a number", f"{a} is {stands_for.get(a, b)}")
+        elif symbols - stands_for.keys():
+            kinds.setdefault("a derived size became a number", f"{a} is {b}")
+            unknown |= symbols - stands_for.keys()
+    rebuilt_as = {}
     for b, sizes in opposite.items():
         # A symbol that becomes the same as a number is a dimension, and so more than 1.
         numbers = [a for a in sizes if a.isdecimal() and int(a) > 1]
-        a = [*numbers, *filter(SYMBOL.fullmatch, sizes), *sizes][0]
-        is_symbol[b] = a
-        if sizes == [b]:
-            continue
+        a = rebuilt_as[b] = [*numbers, *filter(SYMBOL.fullmatch, sizes), *sizes][0]
         if len(sizes) > 1:
             kinds.setdefault("two sizes became one symbol", f"{sizes[0]} and {sizes[1]} are {b}")
             stands_for.update(
                 (other, a) for other in sizes if SYMBOL.fullmatch(other) and other != a
             )
-        elif SYMBOL.fullmatch(a):
-            kinds.setdefault("a symbol became two", f"{a} is also {b}")
-        elif SYMBOL.search(a):
-            kinds.setdefault("a derived size became a symbol", f"{a} is {b}")
-        else:
+        elif not SYMBOL.search(a):
             kinds.setdefault("a number became a symbol", f"{a} is {b}")
+        elif not SYMBOL.fullmatch(a):
+            kinds.setdefault("a derived size became a symbol", f"{a} is {b}")
+        elif a != b:
+            kinds.setdefault("a symbol became two", f"{a} is also {b}")
     put = lambda size, names: SYMBOL.sub(lambda m: f"({names.get(m[0], m[0])})", size)
-    meant = lambda size: values_of(put(put(size, stands_for), stands_for))
-    known = [pair for pair in pairs if UNUSED not in pair]
-    if any(meant(a) != meant(put(b, is_symbol)) for a, b in known):
-        return []
-    return [f"{kind} ({example})" for kind, example in kinds.items()]
+    known = [(a, put(b, rebuilt_as)) for a, b in pairs if UNUSED not in (a, b)]
+    # If only sizes that derive from a symbol became numbers, it stands for some number, too.
+    candidates = [stands_for]
+    for symbol in unknown:
+        candidates += [stands_for | {symbol: n} for n in range(100)]
+    for names in candidates:
+        meant = lambda size, names=names: values_of(put(put(size, names), names))
+        if all(meant(a) == meant(b) for a, b in known):
+            return [f"{kind} ({example})" for kind, example in kinds.items()]
+    return []
 
 
 def graph_difference(compiled, rebuilt):
@@ -1315,24 +1325,27 @@ def graph_difference(compiled, rebuilt):
     says so, and how; then each line that differs comes with its counterpart.
     """
     graphs = graph_lines(compiled), graph_lines(rebuilt)
-    rows = [[SIZE.split(line) for line in row] for row in zip(*graphs, strict=False)]
+    split = lambda line: SIZE.split(re.sub("Sym\\((\0.*?\0)\\)", r"\1", line))
+    rows = [[*map(split, row)] for row in zip(*graphs, strict=False)]
     alike = [*itertools.takewhile(lambda row: row[0][::2] == row[1][::2], rows)]
     pairs = dict.fromkeys(pair for a, b in alike for pair in zip(a[1::2], b[1::2], strict=True))
     names, spelling = translation(graphs, pairs), {}
     translate = lambda size: SYMBOL.sub(lambda symbol: names[symbol[0]], size)
     translated = [SIZE.sub(lambda size: f"\0{translate(size[1])}\0", line) for line in graphs[1]]
-    types = [[line.partition(" = ")[0] for line in graph] for graph in (graphs[0], translated)]
+    types = ["\n".join(line.partition(" = ")[0] for line in g) for g in (graphs[0], translated)]
     is_dimension = r"(?:\[|, )\0([a-z]+\d+)(?=\0[],])"
-    dimensions = frozenset.intersection(
-        *(frozenset(re.findall(is_dimension, "\n".join(lines))) for lines in types)
-    )
-    values_of = lambda size: sample_values(size, dimensions.intersection(SYMBOL.findall(size)))
+    own, others = (frozenset(re.findall(is_dimension, text)) for text in types)
+
+    def values_of(size, dimensions=own & others):
+        return sample_values(size, dimensions.intersection(SYMBOL.findall(size)))
+
     # Each size as the first one with the same values.
     spelled = lambda size: spelling.setdefault(values_of(size[1]), size[1])
     lines, others = ([SIZE.sub(spelled, line) for line in g] for g in (graphs[0], translated))
-    if lines == others or len(alike) < max(map(len, graphs)):
-        return difference(lines, others)
-    changes = size_changes([(a, translate(b)) for a, b in pairs], values_of)
+    changes = []
+    if lines != others and len(alike) == max(map(len, graphs)):
+        pairs = [(a, translate(b)) for a, b in pairs]
+        changes = size_changes(pairs, functools.partial(values_of, dimensions=own))
     if not changes:
         return difference(lines, others)
     differ = [row for row in zip(lines, others, strict=True) if row[0] != row[1]]
