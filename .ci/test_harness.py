@@ -537,7 +537,7 @@ class GraphsTest(HarnessTestCase):
             ("f32[2]; s0", "f32[2]; 9", f"{number} (s0 is unused)"),
             ("f32[s0]; s0", "f32[9]; 9", f"{number} (s0 is 9)"),
             ("f32[s0]; f32[s0//3]; s0 - s0//3", "f32[s0]; f32[1]; 2", "a derived size became a number (s0 // 3 is 1)"),
-            ("f32[s0]; f32[s0//3]; f32[s0 - s0//3]", "f32[s0]; f32[1]; f32[4]", ""),
+            ("f32[s0]; f32[s0//3]; f32[s0 - s0//3]", "f32[s0]; f32[1]; f32[5]", ""),
             ("f32[s7, s3][s3, 1]; f32[s3 + 3]", "f32[s7, x - 3][Max(1, x - 3), 1]; f32[x]".replace("x", "s9"), f"{derived} (s3 + 3 is x1)"),
             # A name that both have, each for a size of its own.
             ("f32[5]; f32[s7]; f32[s7]", "f32[s7]; f32[s8]; f32[s9]", f"{symbol} (5 is x1); {two} (s7 is also x2)"),
