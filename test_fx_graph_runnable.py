@@ -1776,6 +1776,32 @@ class InputsTest(ArtifactTestCase):
         zeros = torch.zeros(64, device=self.device)
         self.verify(lambda x, table: table[x.abs().mul(100).long()] + 1, zeros, table)
 
+    @known_gap(
+        "a mask is loaded as all False, so that values given for its places do not fit",
+        r"shape mismatch: value tensor of shape \[3\] cannot be broadcast to indexing result of shape",
+    )
+    def test_values_for_a_mask(self):
+        def f(x, mask, values):
+            x = x.clone()
+            x[mask] = values
+            return x
+
+        mask = torch.arange(6, device=self.device) % 2 == 0
+        self.verify(f, self.randn(6), mask, self.randn(3))
+
+    @known_gap(
+        "what a program asserts about its data does not hold for random inputs",
+        "RuntimeError: a negative probability|device-side assert",
+        "pytorch/pytorch#147282",
+    )
+    def test_assertion_about_data(self):
+        # pytorch/pytorch#106006
+        def f(p):
+            torch._assert_async((p >= 0).all(), "a negative probability")
+            return p.sqrt()
+
+        self.verify(f, torch.rand(64, device=self.device))
+
 
 class ConstantsTest(ArtifactTestCase):
     """Values that are part of the graph."""
@@ -1838,6 +1864,17 @@ class TrainingTest(ArtifactTestCase):
         layers = torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4), torch.nn.ReLU()
         model = torch.nn.Sequential(*layers, torch.nn.Dropout(0.5))
         self.verify(model.to(self.device), self.randn(2, 3, 8, 8), backward=True)
+
+    @known_gap(
+        "a view fails where Inductor made the inputs of a convolution channels-last",
+        "RuntimeError: view size is not compatible with input tensor's size and stride",
+    )
+    def test_view_before_a_convolution(self):
+        # As after the max pool of a ResNet. In a graph to compile, Inductor makes it a reshape.
+        conv = torch.nn.Conv2d(3, 4, 3).to(self.device)
+        x = self.randn(2, 48, requires_grad=True)
+        with torch._inductor.config.patch(force_layout_optimization=True):
+            self.verify(lambda x: conv(x.view(2, 3, 4, 4)), x, backward=True)
 
     @known_gap(
         "the random number generator's state, which a checkpoint saves, is loaded as random data",
@@ -2116,6 +2153,22 @@ class WaysToCompileTest(ArtifactTestCase):
 
         self.verify(lambda x: x * 3 + x.size(0), dynamic(self.randn(6)), backend=backend)
 
+    def test_traced_training_step(self):
+        # As torchtitan's graph trainer and autoparallel compile theirs: pytorch/pytorch#183575.
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch._inductor.decomposition import select_decomp_table
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        def step(x, weight):
+            loss = (x @ weight).relu().sum()
+            return loss, *torch.autograd.grad(loss, weight)
+
+        inputs = self.randn(3, 4), self.randn(4, 5, requires_grad=True)
+        module = make_fx(step, select_decomp_table(), tracing_mode="fake")(*inputs)
+        nodes = module.graph.find_nodes(op="placeholder")
+        compile_fx_inner(module, [node.meta["val"] for node in nodes])
+        self._exec_and_verify_payload()
+
     def test_repeated_blocks(self):
         # pytorch/pytorch#164776: the first has no gradient to its input, the rest share a graph.
         model = torch.nn.Sequential(*(ToyModel(5, 4, 5) for _ in range(3))).to(self.device)
@@ -2309,6 +2362,27 @@ class DynamicShapesTest(ArtifactTestCase):
         with torch._dynamo.config.patch(capture_dynamic_output_shape_ops=True):
             self.verify(lambda x: torch.nonzero(x > 0) * 2, self.randn(9))
 
+    @known_gaps(items_cannot_be_traced)
+    @unittest.skipIf(release() < (2, 10), "before 2.10 the program itself fails")
+    def test_slice_up_to_an_item(self):
+        # As a mixture of experts takes the tokens of each: pytorch/torchtitan#2978.
+        with torch._dynamo.config.patch(capture_scalar_outputs=True):
+            n = torch.tensor(4, device=self.device)
+            self.verify(lambda x, n: x[: n.item()] * 2, self.randn(9), n)
+
+    @known_gaps(symbols_become_static)
+    def test_checks_of_sizes(self):
+        # pytorch/pytorch#183908, #185588
+        def f(x, y):
+            torch._check(x.size(0) < 2 * y.size(0))
+            return x.view(3, -1) + 1, y * 2
+
+        with torch._dynamo.config.patch(prefer_deferred_runtime_asserts_over_guards=True):
+            torch.compile(f)(dynamic(self.randn(9)), dynamic(self.randn(8)))
+        (script,) = self.scripts()
+        self.assertEqual(script.count("aten._assert_scalar.default("), 2)  # not guards
+        self._exec_and_verify_payload()
+
     @known_gap("unbacked sizes are undefined names", "NameError: name 'u0' is not")
     def test_mark_unbacked(self):
         x = self.randn(6, 5)
@@ -2490,7 +2564,7 @@ class HigherOrderOperatorsTest(ArtifactTestCase):
 
 custom_operators_are_missing = Gap(
     "custom operators are not importable",
-    "object has no attribute '(twice|takes_foo)'",
+    "object has no attribute '(twice|add_to|takes_foo)'",
     "pytorch/pytorch#138355",
 )
 
@@ -2506,6 +2580,41 @@ class CustomOperatorsTest(ArtifactTestCase):
 
         twice.register_fake(torch.empty_like)
         self.verify(lambda x: twice(x) + 1, self.randn(4))
+
+    @known_gaps(custom_operators_are_missing)
+    def test_mutating_custom_op(self):
+        # As vLLM's: pytorch/pytorch#153389. It becomes an argument of auto_functionalized.
+        @torch.library.custom_op("fx_graph_runnable::add_to", mutates_args={"out"})
+        def add_to(out: torch.Tensor, x: torch.Tensor) -> None:
+            out.add_(x)
+
+        def f(x):
+            out = x.sin()
+            add_to(out, x)
+            return out + 1
+
+        self.verify(f, self.randn(4))
+
+    @known_gaps(custom_operators_are_missing)
+    def test_higher_order_operator(self):
+        # Of another package, such as pytorch/helion#1383.
+        from torch._higher_order_ops.utils import autograd_not_implemented
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch._inductor.lowering import lowerings
+
+        class Twice(torch._ops.HigherOrderOperator):
+            def __call__(self, x):
+                return super().__call__(x)
+
+        twice, graph = Twice("twice"), torch.fx.Graph()
+        without_gradient = autograd_not_implemented(twice, deferred_error=True)
+        twice.py_impl(torch._C.DispatchKey.Autograd)(without_gradient)
+        twice.py_impl(torch._subclasses.FakeTensorMode)(lambda mode, x: torch.empty_like(x))
+        graph.output((graph.call_function(twice, (graph.placeholder("x"),)),))
+        add = lowerings[torch.ops.aten.add.Tensor]
+        with mock.patch.dict(lowerings, {twice: lambda x: add(x, x)}):
+            compile_fx_inner(torch.fx.GraphModule({}, graph), [self.randn(4)])
+        self._exec_and_verify_payload()
 
     @known_gaps(custom_operators_are_missing)
     def test_script_object(self):
@@ -2602,6 +2711,19 @@ class DistributedTest(ArtifactTestCase):
         with fake_process_group():
             self.verify(f, dynamic(self.randn(4, 6)))
 
+    @known_gaps(items_cannot_be_traced)
+    def test_all_to_all_with_sizes_from_data(self):
+        # As a mixture of experts sends tokens to each: pytorch/torchtitan#1940.
+        from torch.distributed._functional_collectives import all_to_all_single
+
+        def f(x, counts):
+            sizes = counts.tolist()
+            return all_to_all_single(x, sizes, sizes, dist.group.WORLD) * 2
+
+        counts = torch.tensor([2, 4], device=self.device)
+        with fake_process_group(), torch._dynamo.config.patch(capture_scalar_outputs=True):
+            self.verify(f, self.randn(6, 3), counts)
+
     def test_collective_in_backward(self):
         from torch.distributed._functional_collectives import all_gather_tensor_autograd
 
@@ -2625,6 +2747,25 @@ class DistributedTest(ArtifactTestCase):
 
         with fake_process_group():
             self.verify(f, self.randn(4), self.randn(6), self.randn(8), self.randn(12))
+
+    def test_buckets_of_collectives(self):
+        # pytorch/pytorch#175812
+        from torch.distributed._functional_collectives import (
+            all_gather_tensor,
+            reduce_scatter_tensor,
+        )
+
+        def f(x, y):
+            group = dist.group.WORLD
+            gathered = [all_gather_tensor(t, 0, group) for t in (x, y)]
+            return gathered, [reduce_scatter_tensor(t * 2, "sum", 0, group) for t in (x, y)]
+
+        configs = {"bucket_all_gathers_fx": "all", "bucket_reduce_scatters_fx": "all"}
+        with fake_process_group(), torch._inductor.config.patch(configs):
+            self.verify(f, self.randn(4), self.randn(6))
+        ((_, logged),) = with_logged(self.handler.buffer)
+        waits = logged[GRAPHS[1]].payload.count("_c10d_functional.wait_tensor.default(")
+        self.assertEqual(waits, 2)  # one for each bucket
 
     def test_data_parallel(self):
         from torch.nn.parallel import DistributedDataParallel
@@ -2951,7 +3092,7 @@ class FailuresTest(ArtifactTestCase):
 
 
 class CommandsTest(ArtifactTestCase):
-    """The commands of an artifact, as its --help lists them."""
+    """The commands of an artifact, as its --help lists them, and the function that writes one."""
 
     is_slow = True
 
@@ -2968,10 +3109,10 @@ class CommandsTest(ArtifactTestCase):
         (script,) = self.scripts()
         return script, failure
 
-    def verify_minified(self, script, failure, *arguments):
+    def verify_minified(self, script, failure, *arguments, minify=("minify",)):
         """Have an artifact minified: only the relu is left, and it fails when run with these."""
         with tempfile.TemporaryDirectory(dir=run_folder()) as folder:
-            self.verify_script(script, "minify", *arguments, folder=folder)
+            self.verify_script(script, *minify, *arguments, folder=folder)
             script = Path(folder, "repro.py").read_text(encoding="utf-8")
         operators = re.findall(r" = torch\.ops\.(\S+)\(", script)
         self.assertEqual(operators, ["aten.relu.default"], script)
@@ -2979,6 +3120,9 @@ class CommandsTest(ArtifactTestCase):
 
     def test_minify_compile_error(self):
         self.verify_minified(*self.artifact("compile_error"))
+
+    def test_minify_in_one_process(self):
+        self.verify_minified(*self.artifact("compile_error"), minify=("minify", "--no-isolate"))
 
     def test_minify_accuracy(self):
         script, _ = self.artifact("accuracy")
@@ -3003,6 +3147,23 @@ class CommandsTest(ArtifactTestCase):
     def test_analyze(self):
         script, _ = self.artifact()
         self.verify_script(script, "analyze")
+
+    @unittest.skipIf(release() < (2, 12), "before 2.12 there is no such function")
+    def test_standalone_repro(self):
+        # Written for any graph, even one that is not compiled: pytorch/pytorch#173584.
+        from torch._dynamo.repro.after_aot import generate_standalone_repro
+        from torch._inductor.compile_fx import compile_fx_inner
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        x = torch.randn(4)
+        module = make_fx(lambda x: (x.sin() + 1,))(x)
+        path = Path(torch._dynamo.config.debug_dir_root, "repro.py")
+        script = generate_standalone_repro(module, [x], save_path=path)
+        self.assertEqual(script, path.read_text(encoding="utf-8"))
+        compile_fx_inner(module, [x])
+        ((artifact, _),) = with_logged(self.handler.buffer)
+        artifact.payload = script
+        self._exec_and_verify_payload()
 
 
 class GeneratedCodeTest(ArtifactTestCase):
