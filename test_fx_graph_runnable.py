@@ -1,9 +1,9 @@
 # Owner(s): ["module: dynamo"]
-"""Does every graph that torch.compile hands to Inductor leave an `fx_graph_runnable` artifact
-that keeps its promise: a Python script that rebuilds the graph and runs it, with nothing of
-the original program at hand?
+"""Check that every graph which torch.compile hands to Inductor leaves an `fx_graph_runnable`
+artifact that keeps its promise: a Python script that rebuilds the graph and runs it, without the
+original program.
 
-A test compiles something, then has each artifact that torch logged meanwhile judged:
+A test compiles something, then checks each artifact that torch logged:
 
     torch.compile(lambda x: x + 1)(self.randn(4))
     self._exec_and_verify_payload()
@@ -12,6 +12,19 @@ In a fresh Python process an artifact must exit 0 and compile the graph that tor
 it (graph_difference), with the same inputs and the same user-defined Triton kernels or, with
 code=True, all of the same code (code_lines). A test that fails because of torch carries a Gap,
 as in `@known_gaps(symbols_become_static)`, and counts as skipped for as long as that is open.
+
+The parts, in order:
+
+    Capture          the records of torch's structured trace, and which of them belong together
+    Known gaps       what torch gets wrong, and how a test is marked with it
+    Test case        ArtifactTestCase: captures artifacts, and undoes what a test changes in torch
+    Documented tests those of PyTorch's own test of these artifacts
+    Verdict          runs an artifact, compares what it did, and keeps what a failure rests on
+    Graphs           when two graphs are the same
+    Code             when two codes, inputs and constants are the same
+    Families         a class of tests for each family of graphs, then those on an accelerator
+    Traces           the artifacts of a program of your own, each as a test
+    Processes        how the tests are spread over processes, and the main block
 """
 
 import ast
@@ -77,7 +90,7 @@ else:
     from unittest import TestCase
 
 
-# Capture. torch logs each artifact to its structured trace and, right after it, the graph that
+# Capture: torch logs each artifact to its structured trace and, right after it, the graph that
 # the artifact must rebuild: before Inductor's passes, and after them. (On a graph-cache hit, it
 # logs the artifact again, followed only by the second graph.) The code that Inductor generated
 # comes next, except when compiling ahead of time.
@@ -167,7 +180,7 @@ class Gap(NamedTuple):
     opened: str = "0.0"
     closed: str = "99.0"
 
-    def can_occur(self):
+    def can_reproduce(self):
         """Return whether a test may fail because of it: while it is open and, in a build that was
         not published, also in the release that closes it, whose fix the build may lack.
         """
@@ -206,7 +219,7 @@ def known_gaps(*gaps):
         @functools.wraps(test)
         def marked(case):
             is_off = os.environ.get("FX_GRAPH_RUNNABLE_GAPS") == "fail"
-            expected = [] if is_off else [gap for gap in gaps if gap.can_occur()]
+            expected = [] if is_off else [gap for gap in gaps if gap.can_reproduce()]
             verdicts = []
             try:
                 test(case)
@@ -223,10 +236,10 @@ def known_gaps(*gaps):
             seen = [gap for gap in expected if any(map(gap.matches, parts))]
             stale = [gap for gap in expected if gap not in seen and is_published()]
             for verdict in verdicts:
-                forget(verdict)
+                delete_kept(verdict)
             if stale:
-                advice = f"remove the mark, or give the gap closed={torch.__version__!r}"
-                case.fail(f"the {stale[0]} does not show any more: {advice}")
+                advice = f"remove the decorator, or give the gap closed={torch.__version__!r}"
+                case.fail(f"the {stale[0]} no longer reproduces: {advice}")
             if seen:
                 raise unittest.SkipTest(" and ".join(dict.fromkeys(map(str, seen))))
 
@@ -241,7 +254,7 @@ def known_gap(*fields, **releases):
     return known_gaps(Gap(*fields, **releases))
 
 
-# The test case: captures artifacts, has them judged, and undoes what a test changes in torch.
+# Test case: captures artifacts, has them judged, and undoes what a test changes in torch.
 
 # An artifact must compile its graph, not load it from a cache that its program filled.
 NO_GRAPH_CACHES = {"TORCHINDUCTOR_FX_GRAPH_CACHE": "0", "TORCHINDUCTOR_AUTOGRAD_CACHE": "0"}
@@ -255,8 +268,8 @@ REDIRECTING = (
 
 
 def reset_torch():
-    """Make torch forget what it compiled, and what it found out about the CPU meanwhile. What this
-    needs is private: torch has no public way to do it.
+    """Make torch forget what it compiled, and its cached checks of CPU features. What this needs is
+    private: torch has no public way to do it.
     """
     from torch._higher_order_ops.triton_kernel_wrap import kernel_side_table
     from torch._inductor.cpu_vec_isa import supported_vec_isa_list, valid_vec_isa_list
@@ -395,16 +408,16 @@ class ArtifactTestCase(TestCase):
         ended, output, records = run_script(path, **environ)
         self.assertEqual(ended, exit_code, output)
         for artifact, _ in with_logged(records):
-            artifact.payload = portable(artifact.payload)
+            artifact.payload = strip_machine_paths(artifact.payload)
         self.handler.buffer += records
-        self._exec_and_verify_payload(failure=final_exception(output) if exit_code else "")
+        self._exec_and_verify_payload(failure=final_exception(output) if exit_code else None)
 
     def scripts(self):
         """Return the artifacts that were captured, as a list of scripts."""
         records = self.handler.buffer
         return [self.handler.format(r) for r in records if record_name(r) == ARTIFACT]
 
-    def _exec_and_verify_payload(self, artifacts=1, code=False, failure=""):
+    def _exec_and_verify_payload(self, artifacts=1, code=False, failure=None):
         """Judge each artifact that was captured.
 
         artifacts: how many there must be
@@ -431,7 +444,7 @@ class ArtifactTestCase(TestCase):
             raise BadArtifact(bad)
         return self.scripts()
 
-    def verify_script(self, script, *arguments, failure="", folder=None):
+    def verify_script(self, script, *arguments, failure=None, folder=None):
         """Run a script with these arguments, and judge only how it ends: see `judge`.
 
         Raises BadArtifact.
@@ -456,6 +469,9 @@ static_sizes_become_symbolic = Gap(
     "^a number became a symbol ",
     opened="2.13",
 )
+
+
+# Documented tests.
 
 
 class ToyModel(torch.nn.Module):
@@ -682,7 +698,7 @@ class Verdict(NamedTuple):
     problem: str  # what is wrong, with the error or the lines that differ; "" if nothing is
     is_compared: bool = False  # else it was judged only by how it ended
     has_compiled: bool = False  # whether it got as far as generating code
-    constants: tuple = ()  # the names of doubtful ones, if nothing else is wrong
+    constants: tuple = ()  # those that could not be verified, if nothing else is wrong
     report: str = ""  # the problem, what the script printed, and how to run it again
     kept: str = ""  # the folder that it was kept in
 
@@ -695,7 +711,7 @@ class BadArtifact(AssertionError):
         self.verdicts = verdicts
 
 
-def forget(verdict):
+def delete_kept(verdict):
     """Remove what was kept for a verdict, unless the user keeps all."""
     if verdict.kept and not os.environ.get("FX_GRAPH_RUNNABLE_KEEP"):
         shutil.rmtree(verdict.kept)
@@ -734,7 +750,7 @@ def child_environ():
 
 
 def end_process(process):
-    """End a process that leads a process group, and all of that group."""
+    """Kill a process and its process group, which it leads."""
     with contextlib.suppress(OSError):  # they have ended
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)
@@ -802,7 +818,7 @@ def compiler_error(output):
 
 
 def has_same_error(output, failure):
-    """Return whether a process that printed this ended with the error of its program: with the same
+    """Return whether a process that printed this failed with the same error as its program: the same
     first line, and the same compiler_error. Modules, paths and wrapping exceptions do not count.
     """
     wrappers = r"^(?:[\w.]*(?:InductorError: |BackendCompilerFailed: backend=.* raised:\n))+"
@@ -871,47 +887,66 @@ def compare(logged, rebuilt, code):
     return "", bool(graphs) and (has_code or not needs_code)
 
 
+def end_of(script, exit_code, output):
+    """Return how a script ended, given what run_script returns: "exited with code 0", say."""
+    if exit_code is None and len(output) >= MOST_OUTPUT:
+        return f"printed more than {MOST_OUTPUT / 2**20:g} MiB, and was ended"
+    if exit_code is None:
+        was_told = "command='minify'" in script
+        note = ": it was told to minify, by command='minify' in its last lines" if was_told else ""
+        return f"did not end within {time_limit():g} s (FX_GRAPH_RUNNABLE_TIMEOUT){note}"
+    if exit_code < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        return f"was killed by {names.get(-exit_code, -exit_code)}"
+    error, named = final_exception(output), compiler_error(output)
+    error = f": {error}" + (f"\n{named}" if named not in error else "")
+    return f"exited with code {exit_code}{error if exit_code else ''}"
+
+
+def problem_of_text(script):
+    """Return why the text of an artifact can rebuild no graph, "" if it can."""
+    tree = parse(script)
+    if not script.strip():
+        return "is empty"
+    if isinstance(tree, Exception):
+        line = f": {tree.text.strip()}" if getattr(tree, "text", None) else ""
+        return f"is not valid Python ({getattr(tree, 'msg', tree)}{line})"
+    if "forward" not in [getattr(node, "name", "") for node in ast.walk(tree)]:
+        return "has no forward, so it rebuilds no graph,"
+    return ""
+
+
+def problem_of_end(end, exit_code, output, failure):
+    """Return what is wrong with how an artifact ended, as end_of says it; "" if its program ended
+    like that, too.
+    """
+    if not failure:
+        return end if exit_code != 0 else ""
+    is_same = exit_code and exit_code > 0 and has_same_error(output, failure)
+    return "" if is_same else f"{end}, but should have failed with {failure}"
+
+
 def verdict_on(script, exit_code, output, failure, logged, rebuilt, code):
     """Return the Verdict on an artifact, without a report.
 
-    exit_code, output: as run_script returns them
-    failure: how its program failed, "" if it did not
-    logged, rebuilt, code: as `compare` takes them
+    exit_code, output, rebuilt: what run_script returns
+    failure: how its program failed, None if it did not
+    logged, code: as `compare` takes them
     """
-    end = f"exited with code {exit_code}"
-    if exit_code is None and len(output) >= MOST_OUTPUT:
-        end = f"printed more than {MOST_OUTPUT / 2**20:g} MiB, and was ended"
-    elif exit_code is None:
-        end = f"did not end within {time_limit():g} s (FX_GRAPH_RUNNABLE_TIMEOUT)"
-        if "command='minify'" in script:
-            end += ": it was told to minify, by command='minify' in its last lines"
-    elif exit_code < 0:
-        names = {number.value: number.name for number in signal.Signals}
-        end = f"was killed by {names.get(-exit_code, -exit_code)}"
-    elif exit_code:
-        error, named = final_exception(output), compiler_error(output)
-        end += f": {error}" + (f"\n{named}" if named not in error else "")
-    tree = parse(script)
-    if not script.strip():
-        return Verdict(f"is empty and {end}")
-    if isinstance(tree, Exception):
-        line = f": {tree.text.strip()}" if getattr(tree, "text", None) else ""
-        return Verdict(f"is not valid Python ({getattr(tree, 'msg', tree)}{line}) and {end}")
-    if "forward" not in [getattr(node, "name", "") for node in ast.walk(tree)]:
-        return Verdict(f"has no forward, so it rebuilds no graph, and {end}")
-    if failure and not (exit_code and exit_code > 0 and has_same_error(output, failure)):
-        return Verdict(f"{end}, but should have failed with {failure}")
-    if exit_code != 0 and not failure:
-        return Verdict(end)
+    end = end_of(script, exit_code, output)
+    if problem := problem_of_text(script):
+        return Verdict(f"{problem} and {end}")
+    if problem := problem_of_end(end, exit_code, output, failure):
+        return Verdict(problem)
     if failure:  # the code may not have been generated
-        logged = {name: logged[name] for name in GRAPHS if name in logged}
-    problem, is_compared = compare(logged, rebuilt, code and not failure)
+        logged, code = {name: logged[name] for name in GRAPHS if name in logged}, False
+    problem, is_compared = compare(logged, rebuilt, code)
     if problem:
         return Verdict(f"{'failed as its program did' if failure else 'ran'}, but {problem}")
     codes = [r.payload for r in [logged.get(CODE), *rebuilt] if r and record_name(r) == CODE]
     graph = next((logged[name].payload for name in GRAPHS if name in logged), "")
-    if not failure and (names := doubtful_constants(script, graph, *codes)):
-        problem = f"may have other values, or rounded ones, for the constants {', '.join(names)}"
+    if not failure and (names := unverified_constants(script, graph, *codes)):
+        problem = f"may have random or rounded values for the constants {', '.join(names)}"
         problem += " (pytorch/pytorch#100468)"
         return Verdict(problem, is_compared, constants=tuple(names))
     return Verdict("", is_compared)
@@ -964,14 +999,14 @@ def keep_artifact(name, script, logged, rebuilt, output, failure):
     return str(folder)
 
 
-def judge(script, logged, name, code=False, failure="", arguments=(), folder=None, again=()):
+def judge(script, logged, name, code=False, failure=None, arguments=(), folder=None, again=()):
     """Run one artifact in a fresh Python process and a folder of its own. Returns a Verdict.
 
     script: the artifact
     logged: what was logged after it, as with_logged yields it
     name: what to call the folder that it is kept in, if FX_GRAPH_RUNNABLE_KEEP is set
     code: whether it must generate the same code as its program
-    failure: how its program failed, as in "KeyError: 'a'"; "" if it did not
+    failure: how its program failed, as in "KeyError: 'a'"; None if it did not
     arguments: command line arguments for the script
     folder: the folder to run it in, if the caller wants what it writes there
     again: the command that judges it again; by default one that judges what was kept
@@ -1001,7 +1036,7 @@ def judge(script, logged, name, code=False, failure="", arguments=(), folder=Non
     return verdict._replace(report=report, kept=kept)
 
 
-# Two graphs are the same if they compute the same values from the same inputs, in whatever order
+# Graphs: two are the same if they compute the same values from the same inputs, in whatever order
 # and under whatever names. Each is written out in one canonical form: a statement comes where it
 # is first needed, values are named after their operators, a statement that reads memory names
 # the last write to it, and sizes are compared by their values.
@@ -1055,8 +1090,8 @@ UNSTATED = re.compile(
 def effect_of(node, is_used):
     """Return what a statement does besides computing its result, given whether that is used.
 
-    Returns whether it keeps its place among all that do: it writes, draws random numbers, or
-    communicates; the arguments that it may write to, None if it may do anything; and whether its
+    Returns whether it must stay in order with all others that must, since it writes, draws random
+    numbers, or communicates; the arguments that it may write to, None if it may do anything; and whether its
     result has memory of its own.
     """
     name, arguments = operator_of(node)
@@ -1103,7 +1138,14 @@ def computes_size(node):
 
 def canonical_order(forward):
     """Return the statements of a graph in the order in which they are needed: by those with an
-    effect, which keep their order, by those that nothing uses, and by the return.
+    effect, which keep their order, by those that nothing uses, and by the return. As class_lines
+    then writes them, before and after:
+
+        cos = aten.cos.default(b)               add__0 = aten.add_.Tensor(input_0, 1)
+        sin = aten.sin.default(a)               sin_0 = aten.sin.default(input_0)
+        add_ = aten.add_.Tensor(a, 1)           cos_0 = aten.cos.default(input_1)
+        exp = aten.exp.default(a)               exp_0 = aten.exp.default(input_0) after add__0
+        return (sin, cos, exp)                  return [sin_0, cos_0, exp_0]
 
     Each comes with the last statements that wrote to memory that it reads. A value has memory of
     its own if its operator's schema says so, else that of all its arguments; sizes have none. Each
@@ -1339,7 +1381,8 @@ def sample_values(size, dimensions=frozenset()):
 
 
 def translation(graphs, pairs):
-    """Return what each symbol of the second graph is in the first, as a dict.
+    """Return what each symbol of the second graph is in the first, as a dict: {"s1": "s77"} for
+    f32[s1, 5] opposite f32[s77, 5].
 
     Takes the lines of both graphs, and the pairs of sizes in the same place. A symbol becomes the
     one first found in its place; the rest are taken in the order in which they appear, and those
@@ -1444,7 +1487,7 @@ def graph_difference(compiled, rebuilt):
     return "\n".join(["--- compiled", f"+++ rebuilt{ONLY_SIZES}{'; '.join(changes)}", *differ])
 
 
-# Generated code is the same if it has the same kernels and calls, under whatever names.
+# Code: it is the same if it has the same kernels and calls, under whatever names.
 
 KERNEL = re.compile(r"(?ms)^(\w+) = async_compile\.\w+\('(\w+)', '{3}.*?^'{3}")
 # Arbitrary names, besides those of kernels, inputs and symbols.
@@ -1524,14 +1567,14 @@ def input_lines(text):
     return lines
 
 
-def doubtful_constants(script, graph, *codes):
+def unverified_constants(script, graph, *codes):
     """Return the names of the constants that may have other values in a script than in its program;
     no graph shows them.
 
-    Torch writes small ones with four decimals, and random numbers for others. One of at most one
-    dimension is written into the code that Inductor generates, and is right if the code of the
-    program and that of the artifact, given as two texts, are the same. Else only integers are sure,
-    if the script reads its constants in the order in which the graph of the program does.
+    Torch writes small ones with four decimals, and random numbers for others. These are exact:
+    - integers, if the script reads its constants in the order in which the program's graph does;
+    - those of at most one dimension, if the codes that Inductor generated for the program and for
+      the artifact, given as two texts, are the same, and show their values.
     """
     names = re.findall(r"self\.register_buffer\('(\w+)'", script)
     read = [re.findall(r"\bself\.(\w+)", text) for text in (graph, script)]
@@ -1539,7 +1582,7 @@ def doubtful_constants(script, graph, *codes):
     is_same = len(codes) == 2 and code_lines(codes[0]) == code_lines(codes[1])
     literals = re.findall(r"(?<![\w.])\d+\.?\d*(?:e[-+]?\d+)?", codes[1] if is_same else "")
     is_shown = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
-    doubtful = []
+    unverified = []
     for call in (node for node in ast.walk(ast.parse(script)) if isinstance(node, ast.Call)):
         if ast.unparse(call.func) != "self.register_buffer":
             continue
@@ -1554,8 +1597,8 @@ def doubtful_constants(script, graph, *codes):
         if is_tensor and len(codes) == 2 and ast.unparse(value.args[0]).count("[") < 2:
             is_real = not any(isinstance(number, complex) for number in numbers)
             is_right = is_same and (is_right or is_real and all(map(is_shown, numbers)))
-        doubtful += [] if is_right else [name.value]
-    return doubtful
+        unverified += [] if is_right else [name.value]
+    return unverified
 
 
 def inputs_of(script):
@@ -1574,9 +1617,11 @@ def inputs_of(script):
     return reader.mock_calls
 
 
+# Families: a class for each. A gap that a class shares stands above it.
+
 constants_are_lost = Gap(
     "constants are recorded with four decimals or, beyond four elements, as random numbers",
-    "^may have other values, or rounded ones, for the constants _tensor_constant0 ",
+    "^may have random or rounded values for the constants _tensor_constant0 ",
     "pytorch/pytorch#100468",
 )
 
@@ -1648,7 +1693,7 @@ class RecordedStateTest(ArtifactTestCase):
         (script,) = self.scripts()
         (symint,) = [call for call in inputs_of(script) if call[0] == "symint"]
         self.assertEqual(symint.args, (6,))
-        if release() >= (2, 13):  # else an artifact compiles static sizes anyhow
+        if release() >= (2, 13):  # else an artifact compiles static sizes anyway
             self.assertIn(f", ({symint.kwargs['expr']}, 5), ", script)
         sizes = [call.args[1] for call in inputs_of(script) if call[0] == "tensor"]
         self.assertEqual(sizes, [(6, 5)])
@@ -2033,7 +2078,7 @@ class TrainingTest(ArtifactTestCase):
                 self.verify(lambda x: gru(x), self.randn(2, 3))
 
     @known_gap(
-        "the artifact of a graph that takes a BackwardState is a sentence, not a script",
+        "the artifact of a graph that takes a BackwardState is an error message, not a script",
         "^is not valid Python .invalid syntax: Repro is not generated due to existence of BackwardState",
         "pytorch/pytorch#120382",
     )
@@ -3749,7 +3794,7 @@ class TritonTest(ArtifactTestCase):
         self.verify(lambda x: twice(x) + 1, self.randn(1024), code=True)
 
 
-# Recorded traces: each artifact that a real program left behind is a test.
+# Traces: each artifact that a real program left behind is a test.
 
 
 # The types that torch gives to what is read here of a record's metadata.
@@ -3768,7 +3813,7 @@ def is_record(metadata):
 
 def read_trace(path):
     """Yield the records of a log that TORCH_TRACE wrote, with their metadata, payload and lineno;
-    a line that belongs to none comes as a record without metadata.
+    a line outside any record comes as a record without metadata.
 
     The format is that of TorchLogsFormatter in torch/_logging/_internal.py: a line
     `V<date> <time> <pid> <file>:<line>] {json}`, then the lines of the payload, each after a tab;
@@ -3794,7 +3839,7 @@ def read_trace(path):
             record, payload = logging.makeLogRecord({"metadata": metadata, "lineno": lineno}), []
 
 
-def portable(script):
+def strip_machine_paths(script):
     """Return a script without what names folders of the machine, or files of the rank, that
     recorded it.
     """
@@ -3805,7 +3850,7 @@ def portable(script):
 
 
 def failure_in(logged):
-    """Return how Inductor failed, by what was logged after an artifact; "" if it did not. (Dynamo
+    """Return how Inductor failed, by what was logged after an artifact; None if it did not. (Dynamo
     may refuse a program later: that is no failure of the artifact's graph.)
     """
     for name in (METRICS, BACKWARD_METRICS):
@@ -3814,7 +3859,7 @@ def failure_in(logged):
             return f"InductorError: {metrics.get('fail_reason')}"
     text = logged[BACKWARD_FAILURE].payload if BACKWARD_FAILURE in logged else ""
     error = final_exception(text)
-    return text[text.rindex(error) :] if "InductorError: " in error else ""
+    return text[text.rindex(error) :] if "InductorError: " in error else None
 
 
 def missing_devices(script):
@@ -3851,14 +3896,14 @@ def recorded_artifacts(path):
         records = [record for record in records if record.metadata]
         is_trace = is_trace or bool(records)
         for artifact, logged in with_logged(records):
-            script, own = portable(artifact.payload), logged or {}
+            script, own = strip_machine_paths(artifact.payload), logged or {}
             key = script, logged is None, failure_in(own), *(r.payload for r in own.values())
             if key not in seen:
                 yield f"{place} {compile_id(artifact)} line {artifact.lineno}", script, logged
             seen.add(key)
     if not is_trace:
         for file, place in files(f"{ARTIFACT}*"):
-            yield str(place), portable(file.read_text("utf-8", "backslashreplace")), {}
+            yield str(place), strip_machine_paths(file.read_text("utf-8", "backslashreplace")), {}
     elif unreadable and "--serve" not in sys.argv:
         log, line = unreadable[0]
         note = f"lines that are not records of a trace: {len(unreadable)}, first {log}:{line}"
@@ -3884,7 +3929,7 @@ class RecordedTraceTest(ArtifactTestCase):
             for gap in gaps_like(verdict.problem):
                 note += f"\nlooks like a {gap}"
             raise BadArtifact([verdict._replace(report=f"{note}\n{verdict.report}")])
-        forget(verdict)
+        delete_kept(verdict)
         if not (verdict.is_compared or failure):
             self.skipTest("runs; nothing to compare with")
         if verdict.constants:
@@ -3899,7 +3944,7 @@ def gaps_like(problem):
     tests = [test for case in cases for test in vars(case).values()]
     gaps = dict.fromkeys(gap for test in tests for gap in getattr(test, "gaps", ()))
     is_loose = lambda gap: re.search("killed by|exited with", gap.error)
-    gaps, parts = [g for g in gaps if g.can_occur() and not is_loose(g)], parts_of(problem)
+    gaps, parts = [g for g in gaps if g.can_reproduce() and not is_loose(g)], parts_of(problem)
     found = {str(gap): gap for part in parts for gap in gaps if gap.matches(part)}
     return found if all(any(map(Gap.matches, gaps, [part] * len(gaps))) for part in parts) else {}
 
@@ -3929,7 +3974,7 @@ def add_tests_of_trace(path):
     def add_test(name, method, *arguments):
         setattr(RecordedTraceTest, f"test {name}", lambda self: method(self, *arguments))
 
-    problem, artifacts = "there is no such log, script or folder", []
+    problem, artifacts = "no such file or directory", []
     if os.path.exists(path):
         artifacts = [*recorded_artifacts(path)]
         problem = artifacts or f"there is no artifact in it; {failed_compiles(path)}"
@@ -3943,7 +3988,7 @@ if os.environ.get("FX_GRAPH_RUNNABLE_TRACE"):
     add_tests_of_trace(os.environ["FX_GRAPH_RUNNABLE_TRACE"])
 
 
-# Processes. Several run the tests: each is sent the name of one through a pipe of its own, and the
+# Processes: several run the tests: each is sent the name of one through a pipe of its own, and the
 # next name when it has answered what came of it, which the first process reports to unittest.
 
 
