@@ -1,5 +1,5 @@
 # Owner(s): ["module: dynamo"]
-"""What this machine and this torch offer, and the skips that depend on it; nothing on artifacts."""
+"""Feature detection and skip decorators."""
 
 import contextlib
 import os
@@ -79,7 +79,7 @@ def default_jobs():
             # 0.9 GiB is the most that a test and its artifact need together.
             limits += [int(found[1]) * unit / (0.9 * 2**30)] if found else []
     query = getattr(ACCELERATOR and torch.get_device_module(ACCELERATOR), "mem_get_info", None)
-    with contextlib.suppress(RuntimeError):  # some XPU devices do not tell
+    with contextlib.suppress(RuntimeError):  # some XPU devices do not report free memory
         limits += [query()[0] / (1.5 * 2**30)] if query else []  # measured on an NVIDIA H100
     return max(1, int(min(limits)))
 

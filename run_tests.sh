@@ -81,7 +81,7 @@ if ! has_torch "$python"; then
     "$python" -m venv "$venv" >&2 ||
       fail "could not make $venv: remove it, install Python's venv module (Debian: apt install python3-venv), and try again"
     "$venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$here/requirements.txt" >&2 ||
-      fail "could not install requirements.txt: mend what pip says above and try again, or set PYTHON to a Python that has torch"
+      fail "could not install requirements.txt: fix the pip error above and try again, or set PYTHON to a Python that has torch"
     cp "$here/requirements.txt" "$venv/requirements.txt"
   fi
   python=$venv/bin/python

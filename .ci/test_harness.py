@@ -181,7 +181,7 @@ class ArtifactsTest(HarnessTestCase):
         shutil.rmtree(names[1])
         os.environ["PYTHONPATH"] = suite.child_environ()["PYTHONPATH"]
         again = verdicts[0].report.splitlines()[-1]
-        del os.environ["FX_GRAPH_RUNNABLE_KEEP"]
+        os.environ["FX_GRAPH_RUNNABLE_KEEP"] = os.path.join(self.kept, "again")
         ended = subprocess.run(again, shell=True, capture_output=True, text=True)
         self.assertEqual(ended.returncode, 1)
         self.assertIn("compiled a different graph\n--- compiled\n", ended.stderr)
