@@ -220,7 +220,7 @@ def known_gaps(*gaps):
         def marked(case):
             is_off = os.environ.get("FX_GRAPH_RUNNABLE_GAPS") == "fail"
             expected = [] if is_off else [gap for gap in gaps if gap.can_reproduce()]
-            verdicts = []
+            verdicts, parts = [], []
             try:
                 test(case)
             except unittest.SkipTest:
@@ -231,8 +231,6 @@ def known_gaps(*gaps):
                 unexplained = [part for part in parts if not any(g.matches(part) for g in expected)]
                 if unexplained:
                     raise
-            else:
-                parts = []
             seen = [gap for gap in expected if any(map(gap.matches, parts))]
             stale = [gap for gap in expected if gap not in seen and is_published()]
             for verdict in verdicts:
