@@ -826,7 +826,9 @@ def has_same_error(output, failure):
         line = re.sub(wrappers, "", error).partition("\n")[0]
         line = re.sub(r"^([\w.]+) from .*", r"\1", line)  # as final_exception adds it
         line = re.sub(r"^[\w.]+\.(?=\w)", "", line).rstrip(": ")
-        return re.sub(r"(?<![\w.])/[^/\s]+/\S+", "", f"{line}\n{compiler_error(text)}")
+        # Paths and addresses are those of a process.
+        process = r"(?<![\w.])/[^/\s]+/\S+|\b0x[0-9a-f]+"
+        return re.sub(process, "", f"{line}\n{compiler_error(text)}")
 
     return essence(final_exception(output), output) == essence(failure, failure)
 
@@ -1078,10 +1080,22 @@ def operator_of(node):
     return name, arguments
 
 
+def overload_of(name):
+    """Return the overload of an operator that has this name, None if it is not known here. Its
+    schema is private, but what torch itself goes by.
+    """
+    try:
+        op = functools.reduce(getattr, name.split(".")[1:], torch)
+    except (AttributeError, RuntimeError):
+        return None
+    return op if hasattr(op, "_schema") else None
+
+
 # Operators that write more than their schema says, or concern all that runs before and after them.
 UNSTATED = re.compile(
     r"torch\.ops\.(c10d|symm_mem|streams|profiler|inductor|inductor_prims|fsdp\.all_gather_copy_in"
-    r"|_?c10d_functional\.(irecv|batch_p2p_ops)|aten\.(native|cudnn|miopen)_batch_norm)\."
+    r"|_?c10d_functional\.(irecv|batch_p2p_ops)|aten\.set_|aten\.(native|cudnn|miopen)_batch_norm"
+    r"|aten\.batch_norm_(gather_stats\w*|update_stats))\."
 )
 
 
@@ -1102,14 +1116,10 @@ def effect_of(node, is_used):
     # If nothing uses its result, a wait is for a collective that writes in place.
     if is_wait or name.startswith("torch.ops.higher_order."):
         return True, arguments, False
-    try:
-        op = functools.reduce(getattr, name.split(".")[1:], torch)
-        schema = op._schema  # private, but what torch itself goes by
-    except (AttributeError, RuntimeError):  # unknown here
+    op = overload_of(name)
+    if not op or UNSTATED.match(name):
         return True, None, False
-    if UNSTATED.match(name):
-        return True, None, False
-    draws = torch.Tag.nondeterministic_seeded in op.tags
+    schema, draws = op._schema, torch.Tag.nondeterministic_seeded in op.tags
     if "_scaled_dot_product" in name:  # it draws only for dropout
         draws = any(isinstance(getattr(arg, "value", 0), float) and arg.value for arg in arguments)
     names = [arg.name for arg in schema.arguments]
@@ -1161,7 +1171,9 @@ def canonical_order(forward):
         keeps_order, writes, is_new = effect_of(node, is_used)
         touched = memory_of(memory if writes is None else read)
         written = touched
-        if writes is not None:
+        if writes is None:  # its arguments may share their memory from here on
+            memory.update(dict.fromkeys(read, memory_of(read)))
+        else:
             written = memory_of(name for arg in writes for name in names_in(arg))
         shared = () if is_size(node) else touched or made
         memory.update((name, {name} if is_new else set(shared)) for name in made)
@@ -1241,10 +1253,12 @@ def name_arguments_alike(forward):
     for node in forward.body:
         for name in (part for part in ast.walk(node) if isinstance(part, ast.Name)):
             name.id = same.get(name.id, name.id)
-        value = getattr(node, "value", None)
-        is_in_place = re.search(r"torch\.ops\.\w+\.\w+_\.\w+\(\w", ast.unparse(value or []))
-        if isinstance(value, ast.Call) and is_in_place and isinstance(value.args[0], ast.Name):
-            same.update(dict.fromkeys(names_in(node, ast.Store), value.args[0].id))
+        call = getattr(node, "value", None)
+        op = overload_of(ast.unparse(call.func)) if isinstance(call, ast.Call) else None
+        writes = lambda value: value.alias_info and value.alias_info.is_write
+        is_in_place = op and len(op._schema.returns) == 1 and writes(op._schema.returns[0])
+        if is_in_place and writes(op._schema.arguments[0]) and isinstance(call.args[0], ast.Name):
+            same.update(dict.fromkeys(names_in(node, ast.Store), call.args[0].id))
 
 
 def class_lines(scope):
@@ -1283,15 +1297,20 @@ def class_lines(scope):
             yield from class_lines(classes[old])
 
 
-def graph_lines(text):
-    """Return the lines of a graph, as torch.fx.GraphModule.print_readable prints it, in one form,
-    with each size marked as SIZE.
+def classes_in(text):
+    """Return the syntax trees of the classes in a graph, as torch.fx.GraphModule.print_readable
+    prints it, or in an artifact.
     """
     source = re.sub(r"(?m)^( *class )<(\w+)>", r"\1_\2", text)  # class <lambda>
     source = re.sub(r"(?m);  [\w =]+ = None$", "", source)  # clean-ups
     source = source.replace("torch.ops.aten.true_divide.", "torch.ops.aten.div.")
     tree = parse(re.sub(r'getattr\(self, "(\w+)"\)', r"self.\1", source))
-    classes = [node for node in getattr(tree, "body", ()) if isinstance(node, ast.ClassDef)]
+    return [node for node in getattr(tree, "body", ()) if isinstance(node, ast.ClassDef)]
+
+
+def graph_lines(text):
+    """Return the lines of a graph in one form, with each size marked as SIZE."""
+    classes = classes_in(text)
     if not classes:  # some values do not print as Python: then each line is compared as it is
         lines = (line.strip() for line in text.split("\n"))
         return [line for line in lines if line[:1] not in ("", "#")]
@@ -1300,7 +1319,7 @@ def graph_lines(text):
 
 def power(a, b):
     """Return a to the power of b, unless that would fill the memory."""
-    if b > 64:
+    if a.numerator.bit_length() * b > 4096:
         raise OverflowError
     return a**b
 
@@ -1358,23 +1377,30 @@ def value_of(node, symbols):
 
 
 @functools.cache
-def sample_values(size, dimensions=frozenset()):
-    """Return what sizes are compared by: the types and values of one in 104 trials.
+def value_in_trial(symbol, trial, is_dimension):
+    """Return the value of a symbol in one of 104 trials.
 
-    A backed symbol that is a dimension of a tensor is at least 2, an unbacked one may be 0 or 1,
-    and any other is an argument, which may be negative. All are small and equal in the first
-    trials, then random, up to 8, 64, ... 8**12.
+    A backed one that is a dimension of a tensor is at least 2, an unbacked one may be 0 or 1, and
+    any other is an argument, which may be negative. All are small and equal in the first trials,
+    then random, up to 8, 64, ... 8**12.
+    """
+    most = 8 ** (1 + trial % 12)
+    least = 0 if symbol[0] == "u" else 2 if is_dimension else -most
+    drawn = random.Random(f"{symbol} {trial}").randint(least, most)
+    value = max(least, -4) + trial if trial < 8 else drawn
+    return Fraction(value, 8) if symbol[0] == "z" else value  # zf0 is a float
+
+
+@functools.cache
+def sample_values(size, dimensions=frozenset()):
+    """Return what sizes are compared by: the types and values of one in 104 trials, given which of
+    its symbols are dimensions.
     """
     tree, found = ast.parse(size, mode="eval").body, []
-    for trial in range(104):
-        symbols, most = {}, 8 ** (1 + trial % 12)
-        for symbol in SYMBOL.findall(size):
-            least = 0 if symbol[0] == "u" else 2 if symbol in dimensions else -most
-            drawn = random.Random(f"{symbol} {trial}").randint(least, most)
-            symbols[symbol] = max(least, -4) + trial if trial < 8 else drawn
-            if symbol[0] == "z":  # of a float
-                symbols[symbol] = Fraction(symbols[symbol], 8)
-        found.append(value_of(tree, symbols))
+    names = set(SYMBOL.findall(size))
+    for trial in range(104 if names else 1):
+        values = {name: value_in_trial(name, trial, name in dimensions) for name in names}
+        found.append(value_of(tree, values))
     return tuple((type(value), value) for value in found)
 
 
@@ -1401,21 +1427,25 @@ def translation(graphs, pairs):
 ONLY_SIZES = ", where only sizes differ: "  # in the second line of a diff
 
 
-def size_changes(pairs, values_of):
+def size_changes(types, pairs, values_of):
     """Return in what two graphs differ that have the same operators on the same values, but other
     sizes: a phrase with an example for each kind of change; [] if they differ in more.
 
-    Takes the sizes in the same place, in the symbols of the first graph, and a function that
-    returns their values. Each symbol of either graph must stand for one size of the other.
+    Takes the sizes in the same place in the types of inputs and values, all sizes in the same
+    place, in the symbols of the first graph, and a function that returns their values. A symbol of
+    either graph must stand for one size of the other wherever it is.
     """
-    kinds, stands_for, opposite, unknown = {}, {}, {}, set()
-    pairs = sorted(pairs, key=lambda pair: UNUSED in pair)  # the best examples come first
-    for a, b in pairs:
+    kinds, stands_for, opposite, unknown, shapes = {}, {}, {}, set(), {}
+    types = sorted(types, key=lambda row: UNUSED in row)  # the best examples come first
+    for a, b, is_shape in types:
         if SYMBOL.fullmatch(b):
             opposite.setdefault(b, {}).setdefault(values_of(a), a)
         elif SYMBOL.fullmatch(a) and not SYMBOL.search(b) and b != UNUSED:
             stands_for.setdefault(a, b)
-    for a, b in pairs:
+        is_derived = SYMBOL.search(b) and not SYMBOL.fullmatch(b)
+        if is_shape and SYMBOL.fullmatch(a) and not is_derived and shapes.setdefault(a, b) != b:
+            return []
+    for a, b, _ in types:
         symbols = set(SYMBOL.findall(a)) if not SYMBOL.search(b) else set()
         if SYMBOL.fullmatch(a) and symbols:
             kinds.setdefault("a symbol became a number", f"{a} is {stands_for.get(a, b)}")
@@ -1438,7 +1468,7 @@ def size_changes(pairs, values_of):
         elif not SYMBOL.fullmatch(a):
             kinds.setdefault("a derived size became a symbol", f"{a} is {b}")
         elif a != b:
-            kinds.setdefault("a symbol became two", f"{a} is also {b}")
+            return []
     put = lambda size, names: SYMBOL.sub(lambda m: f"({names.get(m[0], m[0])})", size)
     known = [(a, put(b, rebuilt_as)) for a, b in pairs if UNUSED not in (a, b)]
     # If only sizes that derive from a symbol became numbers, it stands for some number, too.
@@ -1477,7 +1507,15 @@ def graph_difference(compiled, rebuilt):
     changes = []
     if lines != others and len(alike) == max(map(len, graphs)):
         pairs = [(a, translate(b)) for a, b in pairs]
-        changes = size_changes(pairs, functools.partial(values_of, dimensions=own))
+        of_type = lambda line: "" if line.startswith("return ") else line.partition(" = ")[0]
+        types = [
+            (old, new, "[" in one)
+            for one, other in (
+                [*map(of_type, row)] for row in zip(graphs[0], translated, strict=True)
+            )
+            for old, new in zip(split(one)[1::2], split(other)[1::2], strict=True)
+        ]
+        changes = size_changes(types, pairs, functools.partial(values_of, dimensions=own))
     if not changes:
         return difference(lines, others)
     differ = [row for row in zip(lines, others, strict=True) if row[0] != row[1]]
@@ -1539,7 +1577,7 @@ def input_lines(text):
     a shared storage may have symbols that no input has: it counts where those of its views have none.
     """
     start = r"(?ms)^def (?:get_args|benchmark_compiled_module)\(.*?(?=^\S|\Z)"
-    makes = r"(?m)^ +(\w+) = (rand_strided\(.*|torch\.as_strided\(.*|-?[\d.]+)$"
+    makes = r"(?m)^ +(\w+) = (rand_strided\(.*|torch\.as_strided\(.*|-?\d[\d.e+-]*|True|False)$"
     made = {
         name: ast.parse(value, mode="eval").body
         for name, value in re.findall(makes, "".join(re.findall(start, text)))
@@ -1558,11 +1596,23 @@ def input_lines(text):
             value.args[0] = ast.Constant("some size")
         for argument in getattr(value, "args", []):
             if isinstance(argument, ast.Name):
-                argument.id = names[argument.id]
+                argument.id = names.get(argument.id, argument.id)
             for n, size in enumerate(getattr(argument, "elts", [])):
                 argument.elts[n] = ast.Constant(value_of(size, symbols))
         lines.append(f"{names[name]} = {ast.unparse(value)}")
     return lines
+
+
+def constants_needed(text):
+    """Return the constants of a graph or an artifact, as self.x, in the order of canonical_order."""
+    forwards = [
+        node
+        for scope in classes_in(text)
+        for node in ast.walk(scope)
+        if getattr(node, "name", "") == "forward"
+    ]
+    needed = [node for forward in forwards for node, _ in canonical_order(forward)]
+    return [name for node in needed for name in names_in(node) if name.startswith("self.")]
 
 
 def unverified_constants(script, graph, *codes):
@@ -1570,13 +1620,13 @@ def unverified_constants(script, graph, *codes):
     no graph shows them.
 
     Torch writes small ones with four decimals, and random numbers for others. These are exact:
-    - integers, if the script reads its constants in the order in which the program's graph does;
+    - integers, if the script needs its constants in the order in which the program's graph does;
     - those of at most one dimension, if the codes that Inductor generated for the program and for
       the artifact, given as two texts, are the same, and show their values.
     """
-    names = re.findall(r"self\.register_buffer\('(\w+)'", script)
-    read = [re.findall(r"\bself\.(\w+)", text) for text in (graph, script)]
-    orders = [[name for name in order if name in names and name in read[0]] for order in read]
+    registered = re.findall(r"(self\.)register_buffer\('(\w+)'", script)
+    known = {"".join(name) for name in registered}.intersection(constants_needed(graph))
+    orders = [[n for n in constants_needed(text) if n in known] for text in (graph, script)]
     is_same = len(codes) == 2 and code_lines(codes[0]) == code_lines(codes[1])
     literals = re.findall(r"(?<![\w.])\d+\.?\d*(?:e[-+]?\d+)?", codes[1] if is_same else "")
     is_shown = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
