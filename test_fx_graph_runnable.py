@@ -1436,6 +1436,8 @@ def size_changes(types, pairs, values_of):
     either graph must stand for one size of the other wherever it is.
     """
     kinds, stands_for, opposite, unknown, shapes = {}, {}, {}, set(), {}
+    declared = {b for _, b, _ in types}  # up to torch 2.12 arguments may have symbols of their own
+    types = types + [(a, b, False) for a, b in pairs if SYMBOL.fullmatch(b) and b not in declared]
     types = sorted(types, key=lambda row: UNUSED in row)  # the best examples come first
     for a, b, is_shape in types:
         if SYMBOL.fullmatch(b):

@@ -600,6 +600,17 @@ class GraphsTest(HarnessTestCase):
             ("s0; f32[s0]", "6; f32[6]; f32[6]", ""),
         )  # fmt: skip
         graphs = [(graph_of(one), graph_of(other), note) for one, other, note in table]
+        # Up to 2.12 types are static, but not the arguments of operators.
+        expand = "n: 'Sym({0})' = aten.sym_size.int(a, 0); x: 'f32[{1}, 3]' = aten.expand.default(a, [n, 3]); return x".format
+        pair = "f32[s0 - 2, 1]; f32[s0]", "f32[7, 1]; f32[9]"
+        for n, expected in ("s5", f"{number} (s0 is 9); {derived} (s0 - 2 is s0)"), ("8", ""):
+            graphs.append(
+                (
+                    graph_of(pair[0], expand("s0 - 2", "s0 - 2")),
+                    graph_of(pair[1], expand(n, "7")),
+                    expected,
+                )
+            )
         symbolic = GRAPH.replace("Sym(s77)", "Sym(6)")
         static = altered(symbolic, "s77", "6").replace("6 + 1", "7")
         graphs += [(symbolic, static, f"{number} (s77 is 6)")]
