@@ -3987,16 +3987,16 @@ class RecordedTraceTest(ArtifactTestCase):
 
 
 def gaps_like(problem):
-    """Return the open gaps of the suite's tests that match all parts of an artifact's problem. One
-    whose error is but a signal or an exit code says nothing on another program.
+    """Return what the open gaps of the suite's tests say that match all parts of an artifact's
+    problem. One whose error is only a signal or an exit code says nothing about another program.
     """
     cases = [case for case in globals().values() if isinstance(case, type)]
     tests = [test for case in cases for test in vars(case).values()]
     gaps = dict.fromkeys(gap for test in tests for gap in getattr(test, "gaps", ()))
     is_loose = lambda gap: re.search("killed by|exited with", gap.error)
-    gaps, parts = [g for g in gaps if g.can_reproduce() and not is_loose(g)], parts_of(problem)
-    found = {str(gap): gap for part in parts for gap in gaps if gap.matches(part)}
-    return found if all(any(map(Gap.matches, gaps, [part] * len(gaps))) for part in parts) else {}
+    gaps = [gap for gap in gaps if gap.can_reproduce() and not is_loose(gap)]
+    matching = [[gap for gap in gaps if gap.matches(part)] for part in parts_of(problem)]
+    return dict.fromkeys(str(gap) for row in matching for gap in row) if all(matching) else {}
 
 
 def failed_compiles(path):
