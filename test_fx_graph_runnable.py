@@ -4249,7 +4249,9 @@ class ParallelSuite(unittest.TestSuite):
         # What a test prints in a process of its own belongs to its failure, as with --buffer.
         options = {"buffer": result.buffer or jobs > 1, "tb_locals": result.tb_locals}
         rows = outcomes(tests, jobs, **options)
-        old_handlers = [signal.signal(n, signal.default_int_handler) for n in INTERRUPTS]
+        # nohup ignores SIGHUP, and a shell some signals for what it runs in the background.
+        heeded = [number for number in INTERRUPTS if signal.getsignal(number) != signal.SIG_IGN]
+        old_handlers = [signal.signal(n, signal.default_int_handler) for n in heeded]
         try:
             with contextlib.closing(rows):
                 for done, (number, seconds, entries) in enumerate(rows, start=1):
@@ -4259,7 +4261,7 @@ class ParallelSuite(unittest.TestSuite):
                     if result.shouldStop:
                         break
         finally:
-            for number, handler in zip(INTERRUPTS, old_handlers, strict=True):
+            for number, handler in zip(heeded, old_handlers, strict=True):
                 signal.signal(number, handler)
         return result
 

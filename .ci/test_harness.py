@@ -1772,6 +1772,17 @@ class ProcessesTest(HarnessTestCase):
                 self.assertRegex(text.splitlines()[-1], "^[01] passed, [12] failed, 0 skipped")
                 self.assertIn("torn down\n", text)
 
+    @requires_posix
+    def test_signal_that_is_ignored(self):
+        # As nohup has it.
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_IGN))
+        os.environ["FX_GRAPH_RUNNABLE_JOBS"] = "1"
+        result, seen = unittest.TestResult(), []
+        result.startTest = lambda _: seen.append(signal.getsignal(signal.SIGHUP))
+        with contextlib.redirect_stdout(io.StringIO()):
+            ParallelSuite(self.toys()).run(result)
+        self.assertEqual({*seen, signal.getsignal(signal.SIGHUP)}, {signal.SIG_IGN})
+
     def test_shares(self):
         toys, shares = self.toys(), []
         names = [toy._testMethodName for toy in toys]
