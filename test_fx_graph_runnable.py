@@ -1629,7 +1629,9 @@ def unverified_constants(script, graph, *codes):
     registered = re.findall(r"(self\.)register_buffer\('(\w+)'", script)
     known = {"".join(name) for name in registered}.intersection(constants_needed(graph))
     orders = [[n for n in constants_needed(text) if n in known] for text in (graph, script)]
-    is_same = len(codes) == 2 and code_lines(codes[0]) == code_lines(codes[1])
+    # Which inputs may be misaligned depends on which are static: see static_inputs_are_lost.
+    lines = [[n for n in code_lines(code) if "copy_if_misaligned" not in n] for code in codes]
+    is_same = len(codes) == 2 and lines[0] == lines[1]
     literals = re.findall(r"(?<![\w.])\d+\.?\d*(?:e[-+]?\d+)?", codes[1] if is_same else "")
     is_shown = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
     unverified = []
@@ -2230,7 +2232,7 @@ class ProgramsTest(ArtifactTestCase):
     def test_fft_and_views(self):
         # pytorch/pytorch#100086, #102898
         z = self.randn(4, 6, dtype=torch.complex64)[:, ::2]
-        fft = lambda x, z: (torch.fft.fft2(x.t()), torch.fft.ifft(z.t(), dim=0), x.t()[1:])
+        fft = lambda x, z: (torch.fft.rfft2(x.t()), torch.fft.ifft(z.t(), dim=0), x.t()[1:])
         torch.compile(fft)(self.randn(4, 6), z)
         torch.compile(lambda x: (x.t()[1:], x.view(-1)))(self.randn(4, 6))
         self._exec_and_verify_payload(artifacts=2)
@@ -3278,6 +3280,8 @@ class FailuresTest(ArtifactTestCase):
     @unittest.skipIf(release() < (2, 13), "before 2.13 a float4 has a lowering, or fails elsewhere")
     @known_gaps(views_get_an_alias)
     def test_lowering_that_raises(self):
+        if self.device != "cpu":
+            self.skipTest("an accelerator has code for a float4")
         x = torch.zeros(8, dtype=torch.uint8, device=self.device).view(torch.float4_e2m1fn_x2)
         self.verify_failure(lambda x: x.view(torch.uint8) + 1, x)
 
@@ -3425,6 +3429,24 @@ class GeneratedCodeTest(ArtifactTestCase):
 
 # The same graphs on an accelerator, where there is one.
 
+static_inputs_are_lost = Gap(
+    "which inputs are static, and so are not checked for alignment, is lost",
+    r"\A(\+(from torch\._C\._dynamo\.guards import| +v\d+ =) copy_if_misaligned.*\n?)+\Z",
+    opened="2.13",
+)
+# A backward takes the saved inputs of its forward, which 2.15 checks as well.
+saved_inputs_are_lost = known_gaps(static_inputs_are_lost._replace(closed="2.15"))
+
+order_is_lost = role_is_lost._replace(
+    reason="the overlap scheduler starts from the order of a graph for training",
+    error=r"^(-wait_tensor_0: f32.256, 256..256, 1.\S+ = .*\(all_reduce_0\)"
+    r"|\+wait_tensor_0: f32.256, 256..256, 1.\S+ = .*\(input_0\)|\+return wait_tensor_0"
+    r"|-return \[higher_order_0, higher_order_1\]|\+return \[higher_order_2, higher_order_0\]"
+    r"|[-+]higher_order_\d: f32.256, 256..256, 1.\S+ = torch\.ops\.higher_order\.control_deps"
+    r"\(\[(all_reduce|wait_tensor|higher_order)_\d\], value_\d, (\w+_\d, )?\w+_\d\)"
+    r"|[-+](value_\d =|class) self\.attribute_\d|\+input_\d: f32.256, 256..256, 1.\S+)$",
+)
+
 if ACCELERATOR:
     for case in (
         InputsTest,
@@ -3435,7 +3457,6 @@ if ACCELERATOR:
         WarmCachesTest,
         AheadOfTimeTest,
         DebugFolderTest,
-        DistributedTest,
         FailuresTest,
     ):
         name = case.__name__.replace("Test", "AcceleratorTest")
@@ -3446,6 +3467,33 @@ if ACCELERATOR:
         device = ACCELERATOR
         # Without the gap: the token is unbound only in code for the CPU.
         test_effects = HigherOrderOperatorsTest.test_effects.__wrapped__
+
+    class DistributedAcceleratorTest(DistributedTest):
+        device = ACCELERATOR
+
+        @unittest.skipIf(release() < (2, 10), "before 2.10 there is no such scheduler")
+        @known_gaps(order_is_lost)
+        def test_overlap_scheduler(self):
+            # pytorch/pytorch#186084
+            def f(x, y, weight):
+                early = x @ weight
+                return all_reduce(y, "sum", dist.group.WORLD) @ weight, early
+
+            overlap = "aten_distributed_optimizations"
+            configs = {
+                f"{overlap}.enable_overlap_scheduling": True,
+                f"{overlap}.compute_estimator": "analytical",
+                f"{overlap}.spmd_check": False,
+            }
+            known = torch._inductor.config.get_config_copy()
+            configs = {name: value for name, value in configs.items() if name in known}
+            with (
+                fake_process_group(),
+                torch._inductor.config.patch(configs),
+                # What nvidia-smi says of the clock is decoded with the encoding of stdout.
+                contextlib.redirect_stdout(sys.__stdout__),
+            ):
+                self.verify(f, *(self.randn(256, 256) for _ in range(3)))
 
     class TrainingAcceleratorTest(TrainingTest):
         device = ACCELERATOR
@@ -3479,7 +3527,9 @@ if ACCELERATOR:
 
         @known_gap(
             "streams and events are indices into a table that no artifact has",
-            "AssertionError: Index not registered in index_to_user_object_weakref",
+            # On 2.13 they are in subgraphs, which cannot be printed.
+            "AssertionError: Index not registered in index_to_user_object_weakref"
+            "|NameError: name 'GraphModule' is not defined",
             "pytorch/pytorch#182084",
         )
         def test_streams_and_events(self):
@@ -3513,6 +3563,14 @@ if ACCELERATOR:
 
     class GeneratedCodeAcceleratorTest(GeneratedCodeTest):
         device = ACCELERATOR
+        test_backward = saved_inputs_are_lost(GeneratedCodeTest.test_backward)
+        test_inference_mode = known_gaps(static_inputs_are_lost)(
+            GeneratedCodeTest.test_inference_mode
+        )
+        # Before 2.15 the role changes the same lines.
+        test_role_of_an_inference_graph = known_gaps(
+            static_inputs_are_lost._replace(opened="2.15")
+        )(GeneratedCodeTest.test_role_of_an_inference_graph)
 
         @known_gap(
             "outputs that the user sees are padded",
@@ -3536,7 +3594,7 @@ if ACCELERATOR:
                 "max_autotune_gemm_backends": "TRITON",
                 "test_configs.max_mm_configs": 1,
             }
-            xs = self.randn(256, 256), self.randn(256, 256)
+            xs = self.randn(512, 512), self.randn(512, 512)  # smaller ones may never use TF32
             self.verify_code(torch.matmul, *xs, options=options)
 
 
@@ -3791,7 +3849,7 @@ class TritonTest(ArtifactTestCase):
     def test_kernel_defined_in_a_function(self):
         self.launch(other_kernel(), BLOCK_SIZE=64)
 
-    @known_gaps(symbols_are_undefined)
+    @known_gaps(symbols_are_undefined, static_sizes_become_symbolic)
     def test_dynamic_grid(self):
         self.launch(plain_kernel, dynamic=True, BLOCK_SIZE=64)
 
@@ -3819,6 +3877,7 @@ class TritonTest(ArtifactTestCase):
 
         self.verify(f, self.randn(1024), code=True)
 
+    @saved_inputs_are_lost
     def test_backward(self):
         class Twice(torch.autograd.Function):
             @staticmethod

@@ -1078,6 +1078,8 @@ class CodesTest(HarnessTestCase):
             ("tensor([8., 9.])", [code(9.0, 8.0), code(8.0, 9.0)], False),
             ("tensor([1, 2])", [code(1, 2), code(2, 1)], False),
             ("tensor([1, 2])", [code(1, 2), code(1, 2)], True),
+            ("tensor([1, 2])", [code(1, 2), f"x = copy_if_misaligned(x)\n{code(1, 2)}"], True),
+            ("tensor([1, 2])", [code(1, 2), f"x = copy_if_misaligned(x)\n{code(2, 1)}"], False),
             ("tensor([0.5000])", [code(7, 7), code(7, 7)], False),  # not in the code
             ("tensor([[0.5000, 0.2500]])", [code(0.5, 0.25), code(0.5, 0.25)], False),
         ):  # fmt: skip
@@ -1234,6 +1236,20 @@ class MarksTest(HarnessTestCase):
             "an inference graph is compiled as one for training": """
                 -wait_tensor_0: f32[8][1]cpu = torch.ops._c10d_functional.wait_tensor.default(all_gather_into_tensor_0) after all_reduce__0
                 +wait_tensor_0: f32[8][1]cpu = torch.ops._c10d_functional.wait_tensor.default(all_gather_into_tensor_0)""",
+            "the overlap scheduler": """
+                -wait_tensor_0: f32[256, 256][256, 1]cuda:0 = torch.ops._c10d_functional.wait_tensor.default(all_reduce_0)
+                -higher_order_0: f32[256, 256][256, 1]cuda:0 = torch.ops.higher_order.control_deps([wait_tensor_0], value_0, wait_tensor_0, input_1)
+                -higher_order_1: f32[256, 256][256, 1]cuda:0 = torch.ops.higher_order.control_deps([higher_order_0], value_1, input_0, input_1)
+                -return [higher_order_0, higher_order_1]
+                +value_2 = self.attribute_2
+                +higher_order_0: f32[256, 256][256, 1]cuda:0 = torch.ops.higher_order.control_deps([all_reduce_0], value_2, input_0, input_1)
+                +higher_order_1: f32[256, 256][256, 1]cuda:0 = torch.ops.higher_order.control_deps([higher_order_0], value_1, all_reduce_0)
+                +higher_order_2: f32[256, 256][256, 1]cuda:0 = torch.ops.higher_order.control_deps([higher_order_1], value_0, higher_order_1, input_1)
+                +return [higher_order_2, higher_order_0]
+                +wait_tensor_0: f32[256, 256][256, 1]cuda:0 = torch.ops._c10d_functional.wait_tensor.default(input_0)
+                +return wait_tensor_0
+                +class self.attribute_2
+                +input_0: f32[256, 256][256, 1]cuda:0""",
             "an input that is neither": """
                 -input_1:\x20
                 +input_1: unused
@@ -1243,7 +1259,9 @@ class MarksTest(HarnessTestCase):
         cases = [case for case in vars(suite).values() if isinstance(case, type)]
         tests = [test for case in cases for test in vars(case).values() if hasattr(test, "gaps")]
         is_diff = lambda gap: re.search(r"^\^(\[-\+\]|-|\\\+|\(-)| became ", gap.error)
-        gaps = {gap.error: gap for test in tests for gap in test.gaps if is_diff(gap)}
+        # Those of accelerators too, where there is none.
+        gaps = [gap for gap in vars(suite).values() if isinstance(gap, Gap)]
+        gaps = {g.error: g for g in [*gaps, *(g for t in tests for g in t.gaps)] if is_diff(g)}
         self.assertGreater(len(gaps), 11)
         start = "ran, but compiled a different graph\n--- compiled\n+++ rebuilt"
         for gap in gaps.values():
@@ -1263,6 +1281,13 @@ class MarksTest(HarnessTestCase):
             for other in others:
                 end = self.outcome([start + textwrap.dedent(other)], gap)
                 self.assertEqual(end.startswith("BadArtifact"), other != diff, f"{gap}: {other}")
+        # Of code, a gap names all lines or one.
+        start = "ran, but generated different code\n--- compiled\n+++ rebuilt\n"
+        check = "+            v4 = copy_if_misaligned(v4)"
+        gap = suite.static_inputs_are_lost._replace(opened="0.0")
+        self.assertEqual(self.outcome([f"{start}{check}\n{check}"], gap), f"SkipTest: {gap}")
+        for other in ("+            v4 = v5", "-            v4 = copy_if_misaligned(v4)"):
+            self.assertIn("BadArtifact", self.outcome([f"{start}{check}\n{other}"], gap))
 
     def test_nothing_of_a_known_gap_stays(self):
         del os.environ["FX_GRAPH_RUNNABLE_KEEP"]
