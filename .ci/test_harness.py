@@ -453,6 +453,8 @@ class VerdictsTest(HarnessTestCase):
             ("E: ratio 1/2", "E: ratio 1/3", False),
             ("E: no /tmp/a/b.cpp here", "E: no /home/c/d/e.cpp here", True),
             ("E: no /tmp/a/b.cpp here", "E: no /tmp/a/b.cpp there", False),
+            ("E: <f at 0x7f01>", "E: <f at 0x7a02>", True),
+            ("E: <f at 0x7f01>", "E: <g at 0x7f01>", False),
             ("torch._dynamo.exc.E: a", "E: a", True),
             ("E: a", "E: a\n\nSet TORCHDYNAMO_VERBOSE=1", True),
             ("torch._inductor.exc.InductorError: E: a", "E: a", True),
@@ -1037,6 +1039,9 @@ class CodesTest(HarnessTestCase):
                 problem, _ = self.compared(graph, *texts)
                 self.assertEqual(not problem, is_same, (old, form))
         self.assertNotEqual(self.compared(graph, CODE_OF_A_GPU, apart)[0], "")
+        for values in (("True", "False"), ("1e-05", "1e-06")):
+            texts = [altered(CODE_OF_A_GPU, "arg2_1 = 6", f"arg2_1 = {value}") for value in values]
+            self.assertNotEqual(self.compared(graph, *texts)[0], "", values)
         # With dynamic sizes; s8 was replaced by another symbol, and stands nowhere else.
         dynamic = altered(CODE_OF_A_GPU, r"\(20,\)", "(s77*(s8 - 1) + 2,)")
         dynamic = altered(dynamic, r"\(10,\), \(1,\)\)", "(2*s77, ), (s77 - 5,))")
