@@ -1265,6 +1265,8 @@ def class_lines(scope):
     """Yield the lines of one class of a graph, and of the classes in it."""
     renamer = Renamer()
     for forward in (node for node in scope.body if isinstance(node, ast.FunctionDef)):
+        for call in (node for node in ast.walk(forward) if isinstance(node, ast.Call)):
+            call.keywords.sort(key=operator.attrgetter("arg"))  # their order means nothing
         name_arguments_alike(forward)
         used = {name for node in forward.body for name in names_in(node)}
         for node in forward.args.args[1:]:
@@ -1629,8 +1631,9 @@ def unverified_constants(script, graph, *codes):
     registered = re.findall(r"(self\.)register_buffer\('(\w+)'", script)
     known = {"".join(name) for name in registered}.intersection(constants_needed(graph))
     orders = [[n for n in constants_needed(text) if n in known] for text in (graph, script)]
-    # Which inputs may be misaligned depends on which are static: see static_inputs_are_lost.
-    lines = [[n for n in code_lines(code) if "copy_if_misaligned" not in n] for code in codes]
+    # What an artifact loses without harm to these: see static_inputs_are_lost and role_is_lost.
+    lost = re.compile("misaligned|'optimize_mem'")
+    lines = [[n for n in code_lines(code) if not lost.search(n)] for code in codes]
     is_same = len(codes) == 2 and lines[0] == lines[1]
     literals = re.findall(r"(?<![\w.])\d+\.?\d*(?:e[-+]?\d+)?", codes[1] if is_same else "")
     is_shown = lambda n: any(math.isclose(n, float(text), rel_tol=0.01) for text in literals)
@@ -2047,7 +2050,7 @@ inputs_are_none = Gap(
     "an input that is neither a tensor nor a size is loaded as None",
     r"^-input_\d: $|^\+input_\d: unused$"
     r"|^[-+]return \[wait_tensor_0, input_0, gt_0, mul_1, permute_2, le_0, (input_1|None)\]$"
-    r"|^[-+]return \[None, None, mm_1, (\w+), reshape_0, \2, mm_2, \2, reshape_1, \2\]$",
+    r"|^[-+]return \[None, None, (?:mm|slice)_1, (\w+), reshape_0, \2, mm_2, \2, reshape_1, \2\]$",
     "pytorch/pytorch#175765",
 )
 
@@ -3433,11 +3436,16 @@ class GeneratedCodeTest(ArtifactTestCase):
 
 static_inputs_are_lost = Gap(
     "which inputs are static, and so are not checked for alignment, is lost",
-    r"\A(\+(from torch\._C\._dynamo\.guards import| +v\d+ =) copy_if_misaligned.*\n?)+\Z",
-    opened="2.13",
+    r"\A(\+(from torch\._C\._dynamo\.guards import| +v\d+ =) copy_(if_)?misaligned.*\n?)+\Z",
+    opened="2.12",
 )
 # A backward takes the saved inputs of its forward, which 2.15 checks as well.
-saved_inputs_are_lost = known_gaps(static_inputs_are_lost._replace(closed="2.15"))
+saved_inputs_are_lost = static_inputs_are_lost._replace(closed="2.15")
+backward_becomes_forward = Gap(
+    "a backward graph is compiled as a forward",
+    r"\A-( +inductor_meta=.*'optimize_mem': )True(.*)\n\+\1False\2\Z",
+    opened="2.15",  # before, a graph had no role at all: see role_is_lost
+)
 
 MATRIX = r": f32\[256, 256\]\[256, 1\]\S+"
 WAIT = MATRIX + r" = torch\.ops\._c10d_functional\.wait_tensor\.default"
@@ -3477,14 +3485,18 @@ if ACCELERATOR:
         device = ACCELERATOR
         test_fft_of_a_transpose = known_gap(
             "Inductor fails to generate code for complex numbers",
-            "^InductorError: KeyError: 'complex64'",
-            opened="2.13",
+            "^KeyError: 'complex64'",
+            opened="2.12",
+            closed="2.14",
         )(ProgramsTest.test_fft_of_a_transpose)
 
     class HigherOrderOperatorsAcceleratorTest(HigherOrderOperatorsTest):
         device = ACCELERATOR
-        # Without the gap: the token is unbound only in code for the CPU.
+        # Without the gaps of the CPU, whose code alone has an unbound token, and lost arguments.
         test_effects = HigherOrderOperatorsTest.test_effects.__wrapped__
+        test_flex_attention = known_gaps(subgraphs_cannot_be_printed)(
+            HigherOrderOperatorsTest.test_flex_attention.__wrapped__
+        )
 
     class DistributedAcceleratorTest(DistributedTest):
         device = ACCELERATOR
@@ -3515,6 +3527,8 @@ if ACCELERATOR:
 
     class TrainingAcceleratorTest(TrainingTest):
         device = ACCELERATOR
+        # Without the gap: only the CPU's random number generator refuses a random state.
+        test_autocast_and_checkpoint = TrainingTest.test_autocast_and_checkpoint.__wrapped__
 
         @known_gap(
             "attention's backward gets a random seed and offset, not those of the forward",
@@ -3523,10 +3537,18 @@ if ACCELERATOR:
         def test_embedding_and_transformer_layer(self):
             super().test_embedding_and_transformer_layer()
 
-        @known_gap(
-            "an input that is a generator is left out",
-            "missing 1 required positional argument: '[fb]wd_rng_state_0'",
-            closed="2.12",
+        @known_gaps(
+            Gap(
+                "an input that is a generator is left out",
+                "missing 1 required positional argument: '[fb]wd_rng_state_0'",
+                closed="2.12",
+            ),
+            Gap(
+                "an input that is a generator cannot be traced",
+                "NotImplementedError: argument of type: <class 'torch._C.Generator'>",
+                opened="2.12",
+                closed="2.13",
+            ),
         )
         def test_generator(self):
             # What a checkpoint draws again: both graphs take the generator.
@@ -3553,7 +3575,9 @@ if ACCELERATOR:
             streams_are_indices._replace(closed="2.12"),
             # Since 2.12 subgraphs use them.
             subgraphs_cannot_be_printed._replace(
-                error="NameError: name 'GraphModule' is not defined", opened="2.12"
+                reason="a subgraph prints as a GraphModule, which the script does not import",
+                error="NameError: name 'GraphModule' is not defined",
+                opened="2.12",
             ),
             streams_are_indices._replace(opened="2.14"),
         )
@@ -3588,7 +3612,9 @@ if ACCELERATOR:
 
     class GeneratedCodeAcceleratorTest(GeneratedCodeTest):
         device = ACCELERATOR
-        test_backward = saved_inputs_are_lost(GeneratedCodeTest.test_backward)
+        test_backward = known_gaps(saved_inputs_are_lost, backward_becomes_forward)(
+            GeneratedCodeTest.test_backward
+        )
         test_inference_mode = known_gaps(static_inputs_are_lost)(
             GeneratedCodeTest.test_inference_mode
         )
@@ -3902,7 +3928,7 @@ class TritonTest(ArtifactTestCase):
 
         self.verify(f, self.randn(1024), code=True)
 
-    @saved_inputs_are_lost
+    @known_gaps(saved_inputs_are_lost, backward_becomes_forward)
     def test_backward(self):
         class Twice(torch.autograd.Function):
             @staticmethod

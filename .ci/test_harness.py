@@ -804,6 +804,13 @@ class GraphsTest(HarnessTestCase):
         graphs = [graph_of("f32[2]", f"return higher_order.cond(a, self.{c})", two) for c in calls]
         self.assertNotEqual(graph_difference(*graphs), "")
 
+    def test_order_of_keyword_arguments(self):
+        body = "y = aten.sin.default(a); z = aten.cos.default(a); return higher_order.run(a, {})"
+        graph = lambda arguments: graph_of("f32[2]", body.format(arguments))
+        for arguments, is_same in (("n=z, m=y", True), ("m=z, n=y", False), ("m=y", False)):
+            diff = graph_difference(graph("m=y, n=z"), graph(arguments))
+            self.assertEqual(not diff, is_same, diff)
+
     def test_graphs_of_another_form(self):
         start = "class g(Module):\n    def forward(self"
         for text in (
@@ -1084,7 +1091,9 @@ class CodesTest(HarnessTestCase):
             ("tensor([1, 2])", [code(1, 2), code(2, 1)], False),
             ("tensor([1, 2])", [code(1, 2), code(1, 2)], True),
             ("tensor([1, 2])", [code(1, 2), f"x = copy_if_misaligned(x)\n{code(1, 2)}"], True),
+            ("tensor([1, 2])", [code(1, 2), f"x = copy_misaligned(x)\n{code(1, 2)}"], True),
             ("tensor([1, 2])", [code(1, 2), f"x = copy_if_misaligned(x)\n{code(2, 1)}"], False),
+            ("tensor([1, 2])", [f"{{'optimize_mem': {is_on}}}\n{code(1, 2)}" for is_on in (True, False)], True),
             ("tensor([0.5000])", [code(7, 7), code(7, 7)], False),  # not in the code
             ("tensor([[0.5000, 0.2500]])", [code(0.5, 0.25), code(0.5, 0.25)], False),
         ):  # fmt: skip
@@ -1300,11 +1309,19 @@ class MarksTest(HarnessTestCase):
                 self.assertEqual(end.startswith("BadArtifact"), other != diff, f"{gap}: {other}")
         # Of code, a gap names all lines or one.
         start = "ran, but generated different code\n--- compiled\n+++ rebuilt\n"
-        check = "+            v4 = copy_if_misaligned(v4)"
-        gap = suite.static_inputs_are_lost._replace(opened="0.0")
-        self.assertEqual(self.outcome([f"{start}{check}\n{check}"], gap), f"SkipTest: {gap}")
-        for other in ("+            v4 = v5", "-            v4 = copy_if_misaligned(v4)"):
-            self.assertIn("BadArtifact", self.outcome([f"{start}{check}\n{other}"], gap))
+        check, meta = (
+            "            v4 = copy_if_misaligned(v4)",
+            "    inductor_meta={'optimize_mem': ",
+        )
+        role = f"-{meta}True, 'num_load': 2}},\n+{meta}False, 'num_load': 2}},"
+        for gap, diff, others in (
+            (suite.static_inputs_are_lost, f"+{check}", (f"+{check}\n-{check}", "+            v4 = v5")),
+            (suite.backward_becomes_forward, role, (f"{role}\n+{check}", role.replace("2", "3", 1))),
+        ):  # fmt: skip
+            gap = gap._replace(opened="0.0")
+            self.assertEqual(self.outcome([start + diff], gap), f"SkipTest: {gap}")
+            for other in others:
+                self.assertIn("BadArtifact", self.outcome([start + other], gap))
 
     def test_nothing_of_a_known_gap_stays(self):
         del os.environ["FX_GRAPH_RUNNABLE_KEEP"]
