@@ -1631,7 +1631,7 @@ def unverified_constants(script, graph, *codes):
     registered = re.findall(r"(self\.)register_buffer\('(\w+)'", script)
     known = {"".join(name) for name in registered}.intersection(constants_needed(graph))
     orders = [[n for n in constants_needed(text) if n in known] for text in (graph, script)]
-    # What an artifact loses without harm to these: see static_inputs_are_lost and role_is_lost.
+    # See static_inputs_are_lost, and backward_becomes_forward: neither concerns a constant.
     lost = re.compile("misaligned|'optimize_mem'")
     lines = [[n for n in code_lines(code) if not lost.search(n)] for code in codes]
     is_same = len(codes) == 2 and lines[0] == lines[1]
@@ -3444,7 +3444,7 @@ saved_inputs_are_lost = static_inputs_are_lost._replace(closed="2.15")
 backward_becomes_forward = Gap(
     "a backward graph is compiled as a forward",
     r"\A-( +inductor_meta=.*'optimize_mem': )True(.*)\n\+\1False\2\Z",
-    opened="2.15",  # before, a graph had no role at all: see role_is_lost
+    opened="2.15",  # before, code_lines ignores it
 )
 
 MATRIX = r": f32\[256, 256\]\[256, 1\]\S+"
@@ -3452,7 +3452,7 @@ WAIT = MATRIX + r" = torch\.ops\._c10d_functional\.wait_tensor\.default"
 CONTROL_DEPS = MATRIX + r" = torch\.ops\.higher_order\.control_deps"
 order_is_lost = role_is_lost._replace(
     reason="the overlap scheduler starts from the order of a graph for training",
-    # Only then the first product, which needs no collective, is computed while that runs.
+    # From that order, the product that does not need the collective runs beside it.
     error=rf"^(-wait_tensor_0{WAIT}\(all_reduce_0\)"
     rf"|-higher_order_0{CONTROL_DEPS}\(\[wait_tensor_0\], value_0, wait_tensor_0, input_1\)"
     rf"|-higher_order_1{CONTROL_DEPS}\(\[higher_order_0\], value_1, input_0, input_1\)"
@@ -3492,7 +3492,7 @@ if ACCELERATOR:
 
     class HigherOrderOperatorsAcceleratorTest(HigherOrderOperatorsTest):
         device = ACCELERATOR
-        # Without the gaps of the CPU, whose code alone has an unbound token, and lost arguments.
+        # Without the gaps that only code for the CPU has.
         test_effects = HigherOrderOperatorsTest.test_effects.__wrapped__
         test_flex_attention = known_gaps(subgraphs_cannot_be_printed)(
             HigherOrderOperatorsTest.test_flex_attention.__wrapped__
